@@ -10,7 +10,7 @@
 //! | [`pictures`] | the pictures in an output, and saving them |
 //! | [`progress`] | live progress of a job |
 //! | [`dry_run`] | where routes would send a submission |
-//! | [`table`], [`time`] | formatting |
+//! | [`time`] | formatting |
 //! | [`exit`] | exit statuses, and the errors that map to them |
 
 pub mod args;
@@ -22,5 +22,4 @@ pub mod explain;
 pub mod input;
 pub mod pictures;
 pub mod progress;
-pub mod table;
 pub mod time;

@@ -100,6 +100,9 @@ async fn an_invalid_picture_is_refused_by_field_and_the_worker_continues() {
     let painter = painter(&system).await;
     let plain = RgbImage::from_pixel(64, 64, image::Rgb([200, 30, 30]));
     let whole = png(&plain);
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    plain.write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+    let jpeg = jpeg.into_inner();
     let data = |bytes: &[u8]| format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes));
     for (image_url, error_type) in [
         ("a.png".to_owned(), "value_error"),
@@ -125,6 +128,7 @@ async fn an_invalid_picture_is_refused_by_field_and_the_worker_continues() {
             "image_too_large",
         ),
         (data(&whole[..whole.len() / 2]), "image_load_error"),
+        (data(&jpeg[..jpeg.len() / 2]), "image_load_error"),
         (
             data(b"<!doctype html><title>a.png</title>"),
             "unsupported_image_format",

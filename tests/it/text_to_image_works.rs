@@ -90,16 +90,9 @@ async fn unknown_fields_are_refused_by_name_at_submit() {
     let system = System::start().await;
     let _painter = painter(&system, &shipped_models()).await;
     for (field, value, meant) in [
-        ("loras", json!([]), None),
-        ("image_size", json!("square_hd"), None),
-        ("output_format", json!("jpeg"), None),
-        ("sync_mode", json!(true), None),
-        ("enable_safety_checker", json!(false), None),
-        (
-            "mask_url",
-            json!("https://example.com/m.png"),
-            Some("image_url"),
-        ),
+        ("tiling", json!(true), None),
+        ("guidance_scal", json!(1), Some("guidance_scale")),
+        ("image_sise", json!("square"), Some("image_size")),
         ("promt", json!("a"), Some("prompt")),
         ("num_inference_step", json!(1), Some("num_inference_steps")),
     ] {

@@ -32,6 +32,9 @@ pub struct Args {
     /// Folder with one folder per model [default: ./models]
     #[arg(long, env = "WARMQ_MODELS", value_name = "FOLDER")]
     pub models: Option<String>,
+    /// Folder of LoRA files that jobs may name [default: none]
+    #[arg(long, env = "WARMQ_LORAS", value_name = "FOLDER")]
+    pub loras: Option<String>,
     /// Memory budget for the loaded models of one runner [default: 512MiB]
     #[arg(long, env = "WARMQ_MEMORY_BUDGET", value_name = "SIZE")]
     pub memory_budget: Option<String>,
@@ -100,6 +103,7 @@ impl Config {
         let app = from.take::<App>("app", args.app.as_deref(), "");
         let kind = from.take::<EngineKind>("engine", args.engine.as_deref(), "diffusion");
         let models = from.take::<PathBuf>("models", args.models.as_deref(), "./models");
+        let loras = from.take_optional::<PathBuf>("loras", args.loras.as_deref());
         let memory_budget =
             from.take::<Budget>("memory_budget", args.memory_budget.as_deref(), "512MiB");
         let device = from.take::<Device>("device", args.device.as_deref(), "auto");
@@ -129,6 +133,7 @@ impl Config {
                 engine: engine::Options {
                     kind: kind?,
                     models: models?,
+                    loras,
                     memory_budget: memory_budget?.0,
                     device: device?.0,
                     slots: slots?,

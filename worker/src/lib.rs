@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
+//! | [`commands`] | the command line, `generate` and `models check` |
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`runner`] | one slot: takes one job at a time, joins again after each disconnect |
 //! | [`context`] | what all runners of a process share |
@@ -27,6 +28,7 @@ pub mod announce;
 pub mod artifacts;
 mod attempt;
 pub mod cancellations;
+pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod context;

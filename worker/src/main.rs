@@ -1,4 +1,4 @@
-//! `warmq-worker`: reads its settings, then [`warmq_worker::run`].
+//! `warmq-worker`: reads its settings, then [`warmq_worker::run`]; or runs a command.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,12 +8,19 @@ use warmq_config::EXIT_BAD_CONFIG;
 use warmq_process::shutdown;
 use warmq_process::telemetry;
 use warmq_types::text::with_causes;
-use warmq_worker::config::{Args, Config};
+use warmq_worker::commands::CommandLine;
+use warmq_worker::config::Config;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let CommandLine { worker, command } = CommandLine::parse();
+    if let Some(command) = command {
+        return command.run().unwrap_or_else(|error| {
+            eprintln!("warmq-worker: {}", with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        });
+    }
     telemetry::init();
-    let config = match Config::read(&args) {
+    let config = match Config::read(&worker) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("warmq-worker: {problems}");

@@ -1,10 +1,10 @@
 //! `warmq apps`
 
 use warmq_types::ids::AppId;
+use warmq_types::table::Table;
 
 use crate::client::{Client, pretty};
 use crate::exit;
-use crate::table::Table;
 use crate::time::duration;
 
 /// Lists the apps; without `--json` the routes as well.

@@ -3,9 +3,9 @@
 use crate::args::{Dead, Letter};
 use crate::client::{Client, pretty};
 use crate::exit::{self, Usage};
-use crate::table::Table;
 use crate::time;
 use warmq_types::http::DeadLetters;
+use warmq_types::table::Table;
 
 /// Lists, shows, redrives or deletes dead letters.
 pub(super) async fn run(client: &Client, command: Dead, json: bool) -> anyhow::Result<u8> {

@@ -2,11 +2,11 @@
 
 use warmq_types::access::{ApiKey, Limits, NewKey, Rate};
 use warmq_types::http::CreatedKey;
+use warmq_types::table::Table;
 
 use crate::args::{Keys, NewKeyArgs};
 use crate::client::{Client, pretty};
 use crate::exit::{self, Usage};
-use crate::table::Table;
 use crate::time;
 
 /// Creates, lists or revokes keys.

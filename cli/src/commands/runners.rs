@@ -3,11 +3,11 @@
 use warmq_config::ByteSize;
 use warmq_types::ids::AppId;
 use warmq_types::runner::RunnerRecord;
+use warmq_types::table::Table;
 use warmq_types::text::escape;
 
 use crate::client::{Client, pretty};
 use crate::exit;
-use crate::table::Table;
 use crate::time;
 
 /// Lists the live runners.

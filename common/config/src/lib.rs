@@ -56,6 +56,7 @@ const KNOWN: &[&str] = &[
     "app",
     "engine",
     "models",
+    "loras",
     "memory_budget",
     "device",
     "concurrency",

@@ -2,10 +2,15 @@
 
 use serde_json::{Number, Value};
 
+use crate::field_name;
 use crate::hint_path::HintPath;
+use crate::job::FieldError;
 
 /// Keyword of the property whose text is the job's hint.
 pub const HINT_KEYWORD: &str = "x-warmq-hint";
+
+/// Keyword of a property that is another name of the property it contains.
+pub const ALIAS_OF_KEYWORD: &str = "x-warmq-alias-of";
 
 /// Maximum number of references and compositions followed per value; a schema that exceeds it
 /// refers to itself.
@@ -27,6 +32,20 @@ fn find_hint(schema: &Value, path: &mut Vec<String>) -> bool {
         path.pop();
     }
     false
+}
+
+/// Returns an error for each field of the input that is given under two of its names.
+pub fn repeated_fields(schema: &Value, input: &Value) -> Vec<FieldError> {
+    let properties = schema["properties"].as_object();
+    let given = |name: &str| input.get(name).is_some();
+    let aliases = properties
+        .into_iter()
+        .flatten()
+        .filter_map(|(alias, property)| {
+            let field = property[ALIAS_OF_KEYWORD].as_str()?;
+            (given(alias) && given(field)).then(|| field_name::repeated(field, alias))
+        });
+    aliases.collect()
 }
 
 /// Rewrites whole numbers with a point or an exponent (`42.0`, `1e3`) as integers where the schema
@@ -177,6 +196,23 @@ mod tests {
     fn a_schema_that_refers_to_itself_ends() {
         let schema = json!({"$ref": "#", "type": "integer"});
         assert_eq!(rewritten(&schema, "7.0").0, json!(7));
+    }
+
+    #[test]
+    fn a_field_under_two_names_is_an_error_that_has_both() {
+        let schema = json!({"properties": {
+            "steps": {"type": "integer"},
+            "num_inference_steps": {"type": "integer", ALIAS_OF_KEYWORD: "steps"},
+        }});
+        let repeated = |input: Value| repeated_fields(&schema, &input);
+        assert!(repeated(json!({"steps": 1})).is_empty());
+        assert!(repeated(json!({"num_inference_steps": 1})).is_empty());
+        let errors = repeated(json!({"num_inference_steps": 1, "steps": 1}));
+        assert_eq!(errors[0].loc, ["body", "num_inference_steps"]);
+        assert_eq!(
+            errors[0].msg,
+            "'steps' and 'num_inference_steps' are names of one field: give one of them"
+        );
     }
 
     #[test]

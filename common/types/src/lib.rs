@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`ids`] | newtypes: job, app, runner, epoch, fence, namespace |
 //! | [`hint`], [`hint_path`] | hints, and the input field that contains one |
-//! | [`input_schema`] | readers of an app's input schema |
+//! | [`input_schema`], [`field_name`] | readers of an app's input schema; wrong names of fields |
 //! | [`state`] | the job's state machine, a pure function |
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`attempt`] | an attempt's lease and outcome |
@@ -15,11 +15,12 @@
 //! | [`access`] | API keys: scopes, limits, secrets |
 //! | [`http`] | bodies of the HTTP API, for router and clients |
 //! | [`policy_name`], [`queue_type`], [`retry_tier`], [`server_url`] | settings that crates share |
-//! | [`text`] | foreign text, made fit for logs and terminals |
+//! | [`text`], [`table`] | foreign text, made fit for logs and terminals; tables of it |
 
 pub mod access;
 pub mod attempt;
 pub mod fault;
+pub mod field_name;
 pub mod flow;
 pub mod hint;
 pub mod hint_path;
@@ -35,4 +36,5 @@ pub mod route;
 pub mod runner;
 pub mod server_url;
 pub mod state;
+pub mod table;
 pub mod text;

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use warmq_cli::table::Table;
 use warmq_cli::time;
+use warmq_types::table::Table;
 
 use crate::plan;
 use crate::routing::Routing;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use warmq_cli::table::Table;
 use warmq_cli::time;
 use warmq_types::job::JobRecord;
+use warmq_types::table::Table;
 
 use crate::decision_kind::DecisionKind;
 use crate::snapshot::{Snapshot, Submitted, records};

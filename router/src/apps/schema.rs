@@ -4,6 +4,7 @@
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
+use warmq_types::field_name;
 use warmq_types::hint_path::HintPath;
 use warmq_types::input_schema;
 use warmq_types::job::FieldError;
@@ -15,12 +16,6 @@ const MAX_PROBLEMS: usize = 32;
 /// Longest sentence about a problem, bytes; a schema's complaint quotes the input, all ten
 /// megabytes of it.
 const MAX_SENTENCE_BYTES: usize = 300;
-
-/// Longest list of known fields in a sentence, bytes.
-const MAX_LIST_BYTES: usize = 800;
-
-/// Longest field name that is compared with the known ones, bytes.
-const MAX_COMPARED_BYTES: usize = 64;
 
 /// A schema, ready to check inputs.
 pub(super) struct InputSchema {
@@ -56,11 +51,12 @@ impl InputSchema {
         let too_large = input_schema::write_integers(&self.schema, input);
         let mut problems: Vec<FieldError> =
             too_large.into_iter().map(too_large_an_integer).collect();
+        problems.extend(input_schema::repeated_fields(&self.schema, input));
         for error in self.validator.iter_errors(input) {
             if problems.len() >= MAX_PROBLEMS {
                 break;
             }
-            problems.extend(self.problems_of(error));
+            problems.extend(self.problems_of(&error));
         }
         if !problems.is_empty()
             && let Some(problem) = self.wrapped(input)
@@ -84,13 +80,19 @@ impl InputSchema {
         })
     }
 
-    fn problems_of(&self, error: ValidationError<'_>) -> Vec<FieldError> {
+    fn problems_of(&self, error: &ValidationError<'_>) -> Vec<FieldError> {
+        if let Some(errors) = meant_alternative(error) {
+            return errors
+                .iter()
+                .flat_map(|error| self.problems_of(error))
+                .collect();
+        }
         if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
             let known = self.known_fields(error.schema_path().as_str());
             let place = location(error.instance_path().as_str());
             let unknown = unexpected.iter().take(MAX_PROBLEMS);
             return unknown
-                .map(|name| unknown_field(place.clone(), name, &known))
+                .map(|name| field_name::unknown(place.clone(), name, &known))
                 .collect();
         }
         let mut loc = location(error.instance_path().as_str());
@@ -99,9 +101,13 @@ impl InputSchema {
             loc.push(property.clone());
             error_type = "missing".to_owned();
         }
+        let message = match error.kind() {
+            ValidationErrorKind::Enum { options } => not_one_of(options),
+            _ => error.to_string(),
+        };
         vec![FieldError {
             loc,
-            msg: shortened(error.to_string(), MAX_SENTENCE_BYTES),
+            msg: shortened(message, MAX_SENTENCE_BYTES),
             error_type,
         }]
     }
@@ -118,6 +124,40 @@ impl InputSchema {
         names.sort_unstable();
         names
     }
+}
+
+/// Returns the errors of the only alternative whose type the value has: its other errors are what
+/// is wrong with the value.
+fn meant_alternative<'a>(error: &'a ValidationError<'_>) -> Option<&'a [ValidationError<'static>]> {
+    let ValidationErrorKind::AnyOf { context } = error.kind() else {
+        return None;
+    };
+    let has_the_type = |errors: &&Vec<ValidationError<'_>>| {
+        let mut errors = errors.iter();
+        errors.all(|inner| {
+            !matches!(inner.kind(), ValidationErrorKind::Type { .. })
+                || inner.instance_path() != error.instance_path()
+        })
+    };
+    let mut meant = context.iter().filter(has_the_type);
+    match (meant.next(), meant.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    }
+}
+
+/// Returns the error of a value that is none of these.
+fn not_one_of(options: &Value) -> String {
+    let options = options.as_array().into_iter().flatten();
+    let options = options.filter(|option| !option.is_null());
+    let options: Vec<String> = options
+        .map(|option| {
+            option
+                .as_str()
+                .map_or_else(|| option.to_string(), str::to_owned)
+        })
+        .collect();
+    format!("expected one of {}", options.join(", "))
 }
 
 /// A place in the input, by its JSON pointer.
@@ -144,39 +184,6 @@ fn too_large_an_integer(path: Vec<Value>) -> FieldError {
         msg: "an integer of at most 64 bits is expected".to_owned(),
         error_type: "integer_too_large".to_owned(),
     }
-}
-
-/// The type is the one that FastAPI, and so fal, gives.
-fn unknown_field(mut loc: Vec<Value>, unknown: &str, known: &[&str]) -> FieldError {
-    loc.push(name(unknown));
-    let nearest = match nearest(unknown, known) {
-        Some(nearest) => format!("; did you mean '{nearest}'?"),
-        None => String::new(),
-    };
-    let known = match known {
-        [] => "no field is known here".to_owned(),
-        known => shortened(
-            format!("known fields: {}", known.join(", ")),
-            MAX_LIST_BYTES,
-        ),
-    };
-    FieldError {
-        loc,
-        msg: format!("unknown field{nearest} ({known})"),
-        error_type: "extra_forbidden".to_owned(),
-    }
-}
-
-/// The known field that was most likely meant, if one is near.
-fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
-    if unknown.len() > MAX_COMPARED_BYTES {
-        return None;
-    }
-    let by_distance = known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(unknown, known), *known));
-    let (distance, nearest) = by_distance.min()?;
-    (distance <= 1 + unknown.len() / 4).then_some(nearest)
 }
 
 #[cfg(test)]
@@ -230,13 +237,44 @@ mod tests {
             found[0].msg.clone()
         };
         let known = "(known fields: prompt, seed, width)";
-        let meant = format!("unknown field; did you mean 'prompt'? {known}");
+        let meant = format!("unknown field 'promt': did you mean 'prompt'? {known}");
         assert_eq!(sentence("promt"), meant);
-        assert_eq!(sentence("loras"), format!("unknown field {known}"));
-        assert_eq!(
-            sentence(&"x".repeat(1 << 20)),
-            format!("unknown field {known}")
-        );
+        assert_eq!(sentence("loras"), format!("unknown field 'loras' {known}"));
+    }
+
+    #[test]
+    fn a_wrong_value_of_several_kinds_is_an_error_of_the_kind_that_it_has() {
+        let sides = json!({
+            "type": "object",
+            "required": ["width"],
+            "additionalProperties": false,
+            "properties": {"width": {"type": "integer", "minimum": 8}},
+        });
+        let names = json!({"type": "string", "enum": ["square", "portrait"]});
+        let either = json!({"anyOf": [names, sides]});
+        for schema in [
+            json!({"anyOf": [names, sides, {"type": "null"}]}),
+            json!({"anyOf": [either, {"type": "null"}]}),
+        ] {
+            let schema = json!({"properties": {"size": schema}});
+            let only = |size: Value| {
+                let mut found = problems(schema.clone(), json!({"size": size}));
+                assert_eq!(found.len(), 1, "{found:?}");
+                let FieldError { loc, msg, .. } = found.remove(0);
+                (json!(loc), msg)
+            };
+            let (loc, message) = only(json!("large"));
+            assert_eq!(loc, json!(["body", "size"]));
+            assert_eq!(message, "expected one of square, portrait");
+            let (loc, message) = only(json!({"width": 7}));
+            assert_eq!(loc, json!(["body", "size", "width"]));
+            assert!(message.contains('8'), "{message}");
+            assert_eq!(only(json!({})).0, json!(["body", "size", "width"]));
+            let (loc, message) = only(json!({"width": 8, "hight": 8}));
+            assert_eq!(loc, json!(["body", "size", "hight"]));
+            assert!(message.contains("known fields: width"), "{message}");
+            assert_eq!(only(json!(7)).0, json!(["body", "size"]));
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ enum Check {
 }
 
 /// Every block: its document, the beginning of its first line, and its check.
-const BLOCKS: [(&str, &str, Check); 17] = [
+const BLOCKS: [(&str, &str, Check); 19] = [
     (
         "README.md",
         "make demo",
@@ -69,7 +69,9 @@ const BLOCKS: [(&str, &str, Check); 17] = [
     ("docs/configuration.md", "namespace", Config),
     ("docs/security.md", "export WARMQ_KEY", Keys),
     ("docs/models-and-engines.md", "curl", Shell),
-    ("docs/models-and-engines.md", "warmq-worker", Flags),
+    ("docs/models-and-engines.md", "warmq-worker models", Shell),
+    ("docs/models-and-engines.md", "warmq-worker generate", Shell),
+    ("docs/models-and-engines.md", "warmq-worker --app", Flags),
 ];
 
 /// A fenced block.
@@ -189,6 +191,7 @@ impl Sandbox {
             std::fs::write(folder.path().join(name), &picture.bytes).unwrap();
         }
         // Errors of HTTP fail curl, and with it the block.
+        std::os::unix::fs::symlink(root().join("models"), folder.path().join("models")).unwrap();
         std::fs::write(folder.path().join(".curlrc"), "fail\nsilent\nshow-error\n").unwrap();
         let routes = checked_as(Config);
         let routes = routes.iter().find(|block| block.text.contains("[routes"));

@@ -46,10 +46,14 @@ async fn flags(program: &str) -> Vec<Flag> {
     flags
 }
 
-/// Returns the flags of routers and workers.
+/// Returns the settings of routers and workers: the flags without those of commands.
 async fn process_flags() -> Vec<Flag> {
-    let mut all = flags("warmq-router").await;
-    all.extend(flags("warmq-worker").await);
+    let mut all = Vec::new();
+    for program in ["warmq-router", "warmq-worker"] {
+        let help = Program::new(program, &["--help"]).run().await.out;
+        all.extend(help.lines().filter_map(flag));
+    }
+    all.retain(|flag| !["help", "version"].contains(&flag.name.as_str()));
     all
 }
 
@@ -92,9 +96,10 @@ fn all<'a>(text: &'a str, start: &str, is_part: impl Fn(char) -> bool) -> BTreeS
 async fn configuration_lists_every_flag_and_no_other() {
     let text = document("docs/configuration.md");
     let processes = process_flags().await;
-    let command_line = flags("warmq").await;
+    let mut commands = flags("warmq").await;
+    commands.extend(flags("warmq-worker").await);
     let mut known: BTreeSet<&str> = BTreeSet::from(["help"]);
-    for flag in processes.iter().chain(&command_line) {
+    for flag in processes.iter().chain(&commands) {
         let is_listed = text.contains(&format!("`--{}`", flag.name))
             || text.contains(&format!("`--{} ", flag.name));
         assert!(is_listed, "docs/configuration.md lacks --{}", flag.name);

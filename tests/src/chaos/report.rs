@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use warmq_cli::table::Table;
+use warmq_types::table::Table;
 
 use super::accountant::{Bad, Finding};
 use super::plan::Kind;

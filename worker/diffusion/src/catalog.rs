@@ -3,9 +3,11 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
+use crate::folder::bad;
 use crate::hugging_face;
 use crate::manifest::Manifest;
 use crate::stamp::Stamp;
+use crate::unsupported;
 
 /// A folder with one folder per model, each with a `manifest.json` or in Hugging Face's diffusers
 /// layout. Every call reads it anew, so that models added later are found.
@@ -63,6 +65,19 @@ impl Catalog {
         names
     }
 
+    /// Returns an error for each entry that is not a model, but contains weights in an unsupported
+    /// format, sorted by name.
+    pub fn unsupported(&self) -> Vec<Error> {
+        let entries = self.folder.read_dir().into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.retain(|path| !is_model(path));
+        paths.sort();
+        paths
+            .iter()
+            .filter_map(|path| unsupported_weights(path))
+            .collect()
+    }
+
     /// Returns the identity of a model's files, which changes whenever they do.
     ///
     /// # Errors
@@ -96,6 +111,19 @@ fn is_model(folder: &Path) -> bool {
     folder.join("manifest.json").is_file() || folder.join(hugging_face::INDEX).is_file()
 }
 
+/// Returns the error of a file of weights, or of a folder of them, in an unsupported format.
+fn unsupported_weights(path: &Path) -> Option<Error> {
+    let entries = path.read_dir().into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files.insert(0, path.to_owned());
+    files.iter().filter(|file| file.is_file()).find_map(|file| {
+        let message = unsupported::weights_message(file)?;
+        let model = path.file_stem()?.to_string_lossy();
+        Some(bad(&model, &file.file_name()?.to_string_lossy(), message))
+    })
+}
+
 fn is_printable(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
@@ -119,6 +147,22 @@ mod tests {
                 "{name:?}"
             );
         }
+    }
+
+    #[test]
+    fn weights_in_unsupported_formats_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("old")).unwrap();
+        for file in ["flux-Q4.gguf", "old/v1-5.ckpt", "README.md"] {
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        let errors = catalog.unsupported();
+        let errors: Vec<String> = errors.iter().map(Error::to_string).collect();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].starts_with("model \"flux-Q4\", flux-Q4.gguf: GGUF"));
+        assert!(errors[1].starts_with("model \"old\", v1-5.ckpt: pickled"));
+        assert!(catalog.names().is_empty());
     }
 
     #[test]

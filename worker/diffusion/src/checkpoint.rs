@@ -17,7 +17,8 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
-use crate::networks::{Slot, Slots, Tensors, Weights};
+use crate::networks::{Branches, Slot, Slots, Tensors, Weights};
+use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer_file};
 use crate::weight_files::WeightFiles;
 
 /// The format's limit.
@@ -66,7 +67,11 @@ impl Checkpoint {
             tensors: BTreeMap::new(),
         };
         for file in WeightFiles::find(manifest, stem)?.names() {
-            let handle = File::open(manifest.folder().join(file));
+            let path = manifest.folder().join(file);
+            if is_lfs_pointer_file(&path) {
+                return Err(manifest.bad(file, LFS_MESSAGE));
+            }
+            let handle = File::open(path);
             let handle = handle.map_err(|e| manifest.bad(file, "cannot be read").because(e))?;
             let bad = |message: String| manifest.bad(file, message);
             let index = checkpoint.files.len();
@@ -177,6 +182,12 @@ impl Checkpoint {
             .values()
             .map(|entry| entry.shape.iter().product::<i64>());
         numbers.sum::<i64>().unsigned_abs() * kind.elt_size_in_bytes() as u64
+    }
+
+    /// Returns the stored types: `f16`.
+    pub(crate) fn types(&self) -> impl Iterator<Item = String> {
+        let types = self.tensors.values().map(|entry| entry.dtype);
+        types.map(|dtype| dtype.to_string().to_lowercase())
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, Error> {
@@ -309,7 +320,12 @@ impl Tensors for Loader<'_> {
         Ok(tensor)
     }
 
-    fn add_slot(&self, name: &str, slot: Slot) {
+    fn add_slot(&self, name: &str, weight: &Tensor, branches: &Branches) {
+        let slot = Slot {
+            branches: branches.clone(),
+            shape: weight.size(),
+            kind: weight.kind(),
+        };
         self.slots.borrow_mut().insert(name.to_owned(), slot);
     }
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::manifest::Manifest;
+use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer, is_lfs_pointer_file};
 
 /// Files up to this size are hashed before a load; of larger ones only the size is compared, since
 /// a load must not read gigabytes twice. Larger text files are rejected.
@@ -27,6 +28,9 @@ pub(crate) fn bad(model: &str, file: &str, message: impl Into<String>) -> Error 
 pub(crate) fn read_text(folder: &Path, model: &str, file: &str) -> Result<String, Error> {
     let unreadable = |e: io::Error| bad(model, file, "cannot be read").because(e);
     let bytes = small_file(&folder.join(file)).map_err(unreadable)?;
+    if is_lfs_pointer(&bytes) {
+        return Err(bad(model, file, LFS_MESSAGE));
+    }
     String::from_utf8(bytes).map_err(|e| bad(model, file, "not UTF-8").because(e))
 }
 
@@ -78,6 +82,9 @@ pub(crate) fn verify_files(manifest: &Manifest) -> Result<(), Error> {
         let path = manifest.folder().join(&entry.path);
         let unreadable = |e: io::Error| manifest.bad(&entry.path, "cannot be read").because(e);
         let bytes = fs::metadata(&path).map_err(unreadable)?.len();
+        if is_lfs_pointer_file(&path) {
+            return Err(manifest.bad(&entry.path, LFS_MESSAGE));
+        }
         if bytes != entry.bytes {
             let message = format!("{bytes} bytes, but the manifest lists {}", entry.bytes);
             return Err(manifest.bad(&entry.path, message));

@@ -28,7 +28,8 @@
 //! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
 //! | `lora` | LoRAs: files that change a loaded model for one request |
 //! | `original_names` | layers' names in the layout of the first publication |
-//! | `noise` | reproducible noise |
+//! | `noise`, [`latents`](Latents) | reproducible noise; latents as data, in files |
+//! | `unsupported` | recognizes files that are not weights in a supported format |
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
 //! | `guard` | maps torch's panics to [`Error`] |
 //! | [`stamp`](Stamp) | detects changes of a model's files |
@@ -47,6 +48,7 @@ mod error;
 mod folder;
 mod guard;
 mod hugging_face;
+mod latents;
 mod lora;
 mod manifest;
 mod memory;
@@ -62,11 +64,13 @@ mod scheduler;
 mod stamp;
 mod t5_tokenizer;
 mod tokenizer;
+mod unsupported;
 mod weight_files;
 
 pub use catalog::Catalog;
 pub use device::{Device, set_threads, unusable_gpu};
 pub use error::Error;
+pub use latents::Latents;
 pub use manifest::{
     Activation, AddedSpec, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, FileEntry,
     FinalSigma, FlowCurve, FlowMatchSpec, FlowShift, FluxSpec, FluxTransformerSpec, Heads,
@@ -75,8 +79,9 @@ pub use manifest::{
 };
 pub use memory::Memory;
 pub use picture::{Mask, Picture};
-pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline, Start};
+pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline, Start, WeightSizes};
 pub use random_weights::write_random_weights;
 pub use request::{Lora, Request};
 pub use scheduler::SchedulerKind;
 pub use stamp::Stamp;
+pub use tokenizer::Truncation;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::latents::Latents;
 use crate::manifest::Manifest;
 use crate::picture::{Mask, Picture};
 use crate::scheduler::SchedulerKind;
@@ -39,6 +40,9 @@ pub struct Request {
     /// How much of `image` is redrawn, above 0 and up to 1: the fraction of the steps that run, at
     /// least one. 0.8 by default, 1 with a mask; has no effect without an image.
     pub strength: Option<f64>,
+    /// Noise of variance 1 to start from, for one picture; drawn from the seed by default. It
+    /// determines the picture's size, unless that is given.
+    pub latents: Option<Latents>,
     /// Whether the [`Observer`](crate::Observer) receives previews.
     pub previews: bool,
     /// LoRAs, added in this order.
@@ -70,6 +74,7 @@ impl Default for Request {
             image: None,
             mask: None,
             strength: None,
+            latents: None,
             previews: false,
             loras: Vec::new(),
         }
@@ -122,13 +127,16 @@ impl Request {
             None => None,
         };
         let (width, height) = self.default_size(manifest);
+        let width = side("width", self.width.unwrap_or(width), manifest)?;
+        let height = side("height", self.height.unwrap_or(height), manifest)?;
+        self.check_latents(width, height, manifest)?;
         Ok(Plan {
             prompt: prompt("prompt", &self.prompt)?,
             negative_prompt: (self.negative_prompt.as_deref())
                 .map(|negative| prompt("negative_prompt", negative))
                 .transpose()?,
-            width: side("width", self.width.unwrap_or(width), manifest)?,
-            height: side("height", self.height.unwrap_or(height), manifest)?,
+            width,
+            height,
             steps: within(
                 "steps",
                 self.steps.unwrap_or(manifest.defaults.steps),
@@ -185,11 +193,36 @@ impl Request {
         Err(Error::invalid("strength", message))
     }
 
-    /// Returns the default width and height: the model's; with an image, its proportions and as
-    /// many pixels as the model draws by default.
+    fn check_latents(&self, width: u32, height: u32, manifest: &Manifest) -> Result<(), Error> {
+        let Some(latents) = &self.latents else {
+            return Ok(());
+        };
+        if self.num_images != 1 {
+            let message = "they are those of one picture: set num_images to 1";
+            return Err(Error::invalid("latents", message));
+        }
+        let cell = i64::from(manifest.vae.downsampling());
+        let (rows, columns) = (i64::from(height) / cell, i64::from(width) / cell);
+        let needed = [1, manifest.vae.latent_channels, rows, columns];
+        if latents.shape() == needed {
+            return Ok(());
+        }
+        let message = format!(
+            "their shape is {:?}, but {width} x {height} pixels need {needed:?}",
+            latents.shape()
+        );
+        Err(Error::invalid("latents", message))
+    }
+
+    /// Returns the default width and height: the model's; those of the latents; with an image, its
+    /// proportions and as many pixels as the model draws by default.
     fn default_size(&self, manifest: &Manifest) -> (u32, u32) {
         let sizes = &manifest.image;
         let usual = f64::from(sizes.default);
+        if let Some((rows, columns)) = self.latents.as_ref().and_then(Latents::cells) {
+            let cell = manifest.vae.downsampling();
+            return (columns.saturating_mul(cell), rows.saturating_mul(cell));
+        }
         let Some(image) = &self.image else {
             return (sizes.default, sizes.default);
         };

@@ -7,6 +7,7 @@ use tokenizers::TruncationParams;
 
 use crate::error::Error;
 use crate::folder::{bad, read_text};
+use crate::tokenizer::Truncation;
 
 /// The whole tokenizer; sentencepiece's own file is not read.
 pub(crate) const FILE: &str = "tokenizer_2/tokenizer.json";
@@ -21,15 +22,6 @@ pub(crate) struct T5Tokenizer {
     pad: i64,
     /// The largest token id.
     largest: i64,
-}
-
-/// The token ids of a prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tokens {
-    /// As many as the context.
-    pub(crate) ids: Vec<i64>,
-    /// Whether the prompt was longer.
-    pub(crate) cut: bool,
 }
 
 impl T5Tokenizer {
@@ -65,22 +57,36 @@ impl T5Tokenizer {
         })
     }
 
-    pub(crate) fn encode(&self, prompt: &str) -> Result<Tokens, Error> {
-        let refuse =
-            |e: tokenizers::Error| Error::invalid("prompt", format!("cannot be read: {e}"));
+    /// Returns token ids, as many as the context.
+    pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<i64>, Error> {
         let encoding = self.inner.encode(prompt, true).map_err(refuse)?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         ids.resize(self.context, self.pad);
-        Ok(Tokens {
-            ids,
-            cut: !encoding.get_overflowing().is_empty(),
-        })
+        Ok(ids)
+    }
+
+    /// Returns the truncation of a prompt that exceeds the context.
+    pub(crate) fn truncation(
+        &self,
+        field: &'static str,
+        prompt: &str,
+    ) -> Result<Option<Truncation>, Error> {
+        let encoding = self.inner.encode(prompt, true).map_err(refuse)?;
+        Ok(Truncation::of(&encoding, prompt).map(|rest| Truncation {
+            field,
+            context: self.context,
+            rest,
+        }))
     }
 
     /// Returns the largest id of [`T5Tokenizer::encode`]; the text encoder needs a row for it.
     pub(crate) fn largest_id(&self) -> i64 {
         self.largest
     }
+}
+
+fn refuse(error: tokenizers::Error) -> Error {
+    Error::invalid("prompt", format!("cannot be read: {error}"))
 }
 
 #[cfg(test)]
@@ -95,15 +101,16 @@ mod tests {
 
     #[test]
     fn a_prompt_that_is_too_long_is_cut_before_its_end_token() {
-        let whole = tokenizer(16).encode("a red cat").unwrap();
-        let tokens = whole.ids.iter().position(|&id| id == 1).unwrap() + 1;
-        assert_eq!(
-            (whole.cut, &whole.ids[tokens..]),
-            (false, vec![0; 16 - tokens].as_slice())
-        );
-        assert!(!tokenizer(tokens).encode("a red cat").unwrap().cut);
-        let cut = tokenizer(4).encode("a red cat").unwrap();
-        assert_eq!((cut.cut, cut.ids), (true, [&whole.ids[..3], &[1]].concat()));
+        let prompt = "a red cat";
+        let cut = |context: usize| tokenizer(context).truncation("prompt", prompt).unwrap();
+        let whole = tokenizer(16).encode(prompt).unwrap();
+        let tokens = whole.iter().position(|&id| id == 1).unwrap() + 1;
+        assert_eq!(whole[tokens..], vec![0; 16 - tokens]);
+        assert_eq!((cut(16), cut(tokens)), (None, None));
+        let ids = tokenizer(4).encode(prompt).unwrap();
+        assert_eq!(ids, [&whole[..3], &[1]].concat());
+        let rest = cut(4).unwrap().rest;
+        assert!(!rest.is_empty() && prompt.ends_with(&rest), "{rest:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::roberta::RobertaProcessing;
-use tokenizers::{AddedToken, SplitDelimiterBehavior, TruncationParams};
+use tokenizers::{AddedToken, Encoding, SplitDelimiterBehavior, TruncationParams};
 
 use crate::error::Error;
 use crate::folder::{read_json, read_text};
@@ -26,6 +26,29 @@ const END: &str = "<|endoftext|>";
 /// A word before any merge; `CLIPTokenizer`'s expression.
 const WORD: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// A prompt that exceeds the tokenizer's context, so that a part of it has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truncation {
+    /// The field of [`Request`](crate::Request).
+    pub field: &'static str,
+    /// Tokens in a prompt, including start and end.
+    pub context: usize,
+    /// The part without effect.
+    pub rest: String,
+}
+
+impl Truncation {
+    /// Returns the part of a prompt that its tokenizer cut.
+    pub(crate) fn of(encoding: &Encoding, prompt: &str) -> Option<String> {
+        let rest = encoding.get_overflowing().first()?;
+        let special = rest.get_special_tokens_mask();
+        let mut tokens = special.iter().zip(rest.get_offsets());
+        let begin = tokens.find_map(|(special, (begin, _))| (*special == 0).then_some(*begin));
+        let rest = begin.and_then(|begin| prompt.get(begin..));
+        Some(rest.unwrap_or_default().to_owned())
+    }
+}
 
 pub(crate) struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -78,18 +101,34 @@ impl Tokenizer {
 
     /// Returns token ids, as many as the context.
     pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<i64>, Error> {
-        let refuse =
-            |e: tokenizers::Error| Error::invalid("prompt", format!("cannot be read: {e}"));
         let encoding = self.inner.encode(prompt, true).map_err(refuse)?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         ids.resize(self.context, self.pad);
         Ok(ids)
     }
 
+    /// Returns the truncation of a prompt that exceeds the context.
+    pub(crate) fn truncation(
+        &self,
+        field: &'static str,
+        prompt: &str,
+    ) -> Result<Option<Truncation>, Error> {
+        let encoding = self.inner.encode(prompt, true).map_err(refuse)?;
+        Ok(Truncation::of(&encoding, prompt).map(|rest| Truncation {
+            field,
+            context: self.context,
+            rest,
+        }))
+    }
+
     /// Returns the largest id of [`Tokenizer::encode`]; the text encoder needs a row for it.
     pub(crate) fn largest_id(&self) -> i64 {
         self.largest
     }
+}
+
+fn refuse(error: tokenizers::Error) -> Error {
+    Error::invalid("prompt", format!("cannot be read: {error}"))
 }
 
 fn assemble(

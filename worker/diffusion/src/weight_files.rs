@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::error::Error;
 use crate::folder::{read_json, stays_inside};
 use crate::manifest::Manifest;
+use crate::unsupported;
 
 /// What a file name may have between its stem and `safetensors`, in order of preference.
 const VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
@@ -46,10 +48,12 @@ impl<'a> WeightFiles<'a> {
             }
         }
         let missing = format!("{stem}.safetensors");
-        let pickle = format!("{stem}.bin");
-        let message = match exists(&pickle) {
-            true => format!("missing; {pickle} exists, but only safetensors files are supported"),
-            false => "missing".to_owned(),
+        let other = ["bin", "ckpt", "gguf"].map(|end| format!("{stem}.{end}"));
+        let other = other.iter().find(|name| exists(name));
+        let reason = other.and_then(|name| unsupported::weights_message(Path::new(name)));
+        let message = match other.zip(reason) {
+            Some((other, reason)) => format!("missing; {other} exists, but {reason}"),
+            None => "missing".to_owned(),
         };
         Err(manifest.bad(&missing, message))
     }

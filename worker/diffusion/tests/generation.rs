@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 use support::{SmallModel, UNET, VAE};
-use warmq_diffusion::{Error, LoadStep, Observer, Part, Pipeline, Request, SchedulerKind};
+use warmq_diffusion::{Error, Latents, LoadStep, Observer, Part, Pipeline, Request, SchedulerKind};
 
 /// Counts the steps, and stops at one.
 #[derive(Default)]
@@ -307,6 +307,56 @@ fn any_text_is_a_prompt() {
             "{prompt:?}"
         );
     }
+}
+
+/// Keeps the final latents.
+#[derive(Default)]
+struct KeepLatents(Vec<Latents>);
+
+impl Observer for KeepLatents {
+    fn step(&mut self, _: u32, _: u32) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn latents(&mut self, latents: Latents) {
+        self.0.push(latents);
+    }
+}
+
+#[test]
+fn given_latents_replace_the_noise_of_the_seed_and_determine_the_size() {
+    let pipeline = SmallModel::new().load().unwrap();
+    let mut kept = KeepLatents::default();
+    let wide = Request {
+        width: Some(32),
+        ..request(1)
+    };
+    pipeline.generate(&wide, &mut kept).unwrap();
+    let latents = kept.0.pop().unwrap();
+    assert_eq!(latents.shape(), [1, 4, 2, 4]);
+    let from = |seed: u64, latents: &Latents| Request {
+        latents: Some(latents.clone()),
+        ..request(seed)
+    };
+    let pictures = [1, 2].map(|seed| {
+        let pictures = pipeline.generate(&from(seed, &latents), &mut ());
+        pictures.unwrap().remove(0)
+    });
+    assert_eq!((pictures[0].width, pictures[0].height), (32, 16));
+    assert_eq!(pictures[0], pictures[1]);
+    let square = Request {
+        width: Some(16),
+        ..from(1, &latents)
+    };
+    assert_eq!(
+        pipeline.generate(&square, &mut ()).unwrap_err().to_string(),
+        "latents: their shape is [1, 4, 2, 4], but 16 x 16 pixels need [1, 4, 2, 2]"
+    );
+    let several = Request {
+        num_images: 2,
+        ..from(1, &latents)
+    };
+    assert!(pipeline.generate(&several, &mut ()).is_err());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::fs;
 use serde::Deserialize;
 use serde_json::json;
 use support::{SmallModel, models};
+use warmq_diffusion::Request;
 
 #[derive(Deserialize)]
 struct Row {
@@ -41,6 +42,36 @@ fn any_prompt_has_the_ids_that_python_gives_it() {
             );
         }
     }
+}
+
+#[test]
+fn the_part_of_a_prompt_beyond_the_context_is_reported() {
+    let model = SmallModel::with(|manifest| {
+        manifest["tokenizer"] = json!({"kind": "clip-bpe", "context": 8, "pad": "!"});
+    });
+    model.use_tokenizer(&models().join("shapes/tokenizer"));
+    let pipeline = model.load().unwrap();
+    let cut = |prompt: &str, negative: &str, guidance: f64| {
+        let truncations = pipeline.truncations(&Request {
+            prompt: prompt.to_owned(),
+            negative_prompt: Some(negative.to_owned()),
+            guidance: Some(guidance),
+            ..Request::default()
+        });
+        let truncations = truncations.unwrap().into_iter();
+        let parts = truncations.map(|cut| (cut.field, cut.context, cut.rest));
+        parts.collect::<Vec<_>>()
+    };
+    let six = "red red red red red red";
+    assert!(cut(six, "", 2.0).is_empty());
+    let rest = |field, rest: &str| (field, 8, rest.to_owned());
+    let longer = format!("{six}, a  GREEN circle");
+    let first = rest("prompt", ", a  GREEN circle");
+    assert_eq!(cut(&longer, six, 2.0), std::slice::from_ref(&first));
+    let second = rest("negative_prompt", "blue");
+    let negative = format!("{six} blue");
+    assert_eq!(cut(&longer, &negative, 2.0), [first.clone(), second]);
+    assert_eq!(cut(&longer, &negative, 1.0), [first]);
 }
 
 #[test]

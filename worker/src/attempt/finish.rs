@@ -31,10 +31,11 @@ pub(super) struct EndedAttempt {
 }
 
 impl EndedAttempt {
-    /// Returns the delay before the next attempt, `None` if this was the last one. Without Redis
-    /// attempts are not counted, so the first retry is delayed as well.
-    pub(super) fn delay_before_next(&self) -> Option<Duration> {
-        let max_attempts = self.started.job.max_attempts;
+    /// Returns the delay before the next attempt, `None` if this was the last one of the job's, or
+    /// of `max_attempts`. Without Redis attempts are not counted, so the first retry is delayed as
+    /// well.
+    pub(super) fn delay_before_next(&self, max_attempts: u32) -> Option<Duration> {
+        let max_attempts = self.started.job.max_attempts.min(max_attempts);
         match self.lease {
             Some(lease) => retry::before_next(lease.attempt, max_attempts),
             None => retry::before_next(1, max_attempts).map(|_| RETRY_DELAY_WITHOUT_REDIS),

@@ -90,7 +90,7 @@ async fn end(
     // Diagnosed while the job's lease is still renewed.
     let fault = match &run.end {
         RunEnd::Fault(fault) => self_test::diagnose(runner, incarnation.epoch, fault).await,
-        RunEnd::Outcome(_) | RunEnd::Stopped => None,
+        RunEnd::Outcome(_) | RunEnd::Unavailable(_) | RunEnd::Stopped => None,
     };
     let is_healthy = fault.is_none();
     let mut counts = is_ours;

@@ -20,6 +20,10 @@ use crate::fault::Fault;
 /// itself fails.
 const MAX_FAULTS_PER_KIND: usize = 3;
 
+/// Attempts of a job whose input names something unavailable: each may occupy a runner until the
+/// fetch times out.
+const MAX_UNAVAILABLE_ATTEMPTS: u32 = 5;
+
 /// Length limit of a job's error, bytes.
 const MAX_ERROR_BYTES: usize = 296;
 
@@ -53,6 +57,7 @@ impl FollowUp {
             _ if !is_ours => Self::Store(Outcome::Cancelled),
             (RunEnd::Stopped, None) => Self::RequeueUncounted,
             (RunEnd::Stopped, Some(timeout)) => Self::Retry(RetryReason::TimedOut(timeout)),
+            (RunEnd::Unavailable(error), _) => Self::Retry(RetryReason::Unavailable(error)),
             (RunEnd::Fault(fault), Some(timeout)) if fault.kind == FaultKind::Hang => {
                 Self::Retry(RetryReason::TimedOut(timeout))
             }
@@ -65,6 +70,8 @@ impl FollowUp {
 pub(super) enum RetryReason {
     /// The attempt exceeded the job's `run_timeout`.
     TimedOut(Duration),
+    /// Something that the input names is unavailable for now.
+    Unavailable(JobError),
     /// The runner met a fault. `healthy`: its self-test passed right afterwards.
     Fault { fault: Fault, healthy: bool },
 }
@@ -74,6 +81,7 @@ impl RetryReason {
     fn reason(&self) -> String {
         match self {
             Self::TimedOut(_) => "the attempt timed out".to_owned(),
+            Self::Unavailable(error) => error.message.clone(),
             Self::Fault { fault, .. } => {
                 format!("its runner failed ({}): {}", fault.kind, fault.message)
             }
@@ -91,7 +99,7 @@ impl RetryReason {
                 kind: fault.kind,
                 message: fault.message.clone(),
             }),
-            Self::Fault { .. } | Self::TimedOut(_) => None,
+            Self::Fault { .. } | Self::TimedOut(_) | Self::Unavailable(_) => None,
         }
     }
 
@@ -99,6 +107,7 @@ impl RetryReason {
     fn error(self) -> JobError {
         match self {
             Self::TimedOut(timeout) => timeout_error(timeout),
+            Self::Unavailable(error) => error,
             Self::Fault { fault, .. } => JobError::internal(RUNNER_ERROR, fault.message),
         }
     }
@@ -136,7 +145,11 @@ pub(super) async fn next_attempt(
             return Err(error);
         }
     }
-    match attempt.delay_before_next() {
+    let max_attempts = match &retry {
+        RetryReason::Unavailable(_) => MAX_UNAVAILABLE_ATTEMPTS,
+        RetryReason::TimedOut(_) | RetryReason::Fault { .. } => u32::MAX,
+    };
+    match attempt.delay_before_next(max_attempts) {
         Some(delay) => Ok(Requeue {
             job,
             reason: retry.reason(),

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_store::RunnerReport;
 use warmq_types::attempt::{Lease, Outcome};
 use warmq_types::fault::FaultKind;
-use warmq_types::job::{JobSpec, Timings};
+use warmq_types::job::{JobError, JobSpec, Timings};
 use warmq_types::retry_tier::RetryTier;
 
 use super::Attempt;
@@ -18,6 +18,7 @@ use crate::context::WorkerContext;
 use crate::engine::thread::{Done, EngineThread};
 use crate::engine::{Failure, Produced};
 use crate::fault::Fault;
+use crate::input_files;
 use crate::lease::StartedAttempt;
 use crate::progress::ProgressReporter;
 use crate::runner::{Runner, wait_until};
@@ -44,6 +45,8 @@ pub(super) enum RunEnd {
     Outcome(Outcome),
     /// Stopped on request.
     Stopped,
+    /// Something that the input names is unavailable for now; the job's error if it stays so.
+    Unavailable(JobError),
     /// A fault of the runner.
     Fault(Fault),
 }
@@ -84,6 +87,7 @@ pub(super) async fn run(
         {
             RunEnd::Stopped
         }
+        Err(Failure::Unavailable(error)) => RunEnd::Unavailable(error),
         Err(Failure::Runner(fault)) => RunEnd::Fault(fault),
         Err(Failure::Cancelled) => RunEnd::Stopped,
     };
@@ -158,7 +162,8 @@ async fn run_engine(
     }
 }
 
-/// Fetches the job's input and files, then runs it. Fails if the engine crashes.
+/// Fetches the job's input and, unless the engine rejects it, its files; then runs it. Fails if the
+/// engine crashes.
 async fn fetch_then_run(
     context: &WorkerContext,
     engine: &EngineThread,
@@ -169,6 +174,9 @@ async fn fetch_then_run(
     let fetched = async {
         let job = stored_input::load(&context.artifacts, spec, cancel).await?;
         let fields = &engine.description.files;
+        if input_files::need_io(&job, fields) {
+            engine.check_input(job.clone()).await?;
+        }
         let files = context.file_fetcher.get(&job, fields, progress, cancel);
         let files = files.await?;
         Ok((job, files))

@@ -11,7 +11,8 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
-use warmq_types::input_schema::write_integers;
+use warmq_types::field_name;
+use warmq_types::input_schema::{ALIAS_OF_KEYWORD, repeated_fields, write_integers};
 use warmq_types::job::{FieldError, JobError};
 
 /// Keyword that lists a property's aliases. Each alias is published as a property of its own and
@@ -39,6 +40,7 @@ fn publish_aliases(properties: &mut Map<String, Value>) {
         for alias in aliases.iter().flat_map(Value::as_array).flatten() {
             let mut same = property.clone();
             same["description"] = format!("Another name of `{name}`.").into();
+            same[ALIAS_OF_KEYWORD] = name.as_str().into();
             published.extend(alias.as_str().map(|alias| (alias.to_owned(), same)));
         }
     }
@@ -55,43 +57,62 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(input: &Value) -> Result<T, JobEr
         Value::Null => Value::Object(Map::new()),
         input => input.clone(),
     };
+    let schema = schema::<T>();
+    let repeated = repeated_fields(&schema, &input);
+    if !repeated.is_empty() {
+        return Err(JobError::fields(repeated));
+    }
     // Numbers too large for an integer are rejected below.
-    write_integers(&schema::<T>(), &mut input);
-    serde_path_to_error::deserialize(&input).map_err(|error| {
-        let mut loc = vec![Value::from("body")];
-        loc.extend(error.path().iter().filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Value::from(*index)),
-            Segment::Map { key } => Some(Value::from(key.as_str())),
-            Segment::Enum { variant } => Some(Value::from(variant.as_str())),
-            Segment::Unknown => None,
-        }));
-        let msg = error.into_inner().to_string();
-        // For a missing field serde reports the parent's path, and the name in the message only.
-        let missing = msg
-            .strip_prefix("missing field `")
-            .and_then(|rest| rest.split('`').next());
-        let (msg, error_type) = match missing {
-            Some(name) => {
-                loc.push(Value::from(name));
-                ("Field required".to_owned(), "missing")
-            }
-            None if msg.starts_with("unknown field") => (msg, "extra_forbidden"),
-            None => (msg, "value_error"),
-        };
-        JobError::fields(vec![FieldError {
-            loc,
-            msg,
-            error_type: error_type.to_owned(),
-        }])
-    })
+    write_integers(&schema, &mut input);
+    serde_path_to_error::deserialize(&input)
+        .map_err(|error| JobError::fields(vec![field_error(&error)]))
+}
+
+fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
+    let mut loc = vec![Value::from("body")];
+    loc.extend(error.path().iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some(Value::from(*index)),
+        Segment::Map { key } => Some(Value::from(key.as_str())),
+        Segment::Enum { variant } => Some(Value::from(variant.as_str())),
+        Segment::Unknown => None,
+    }));
+    let msg = error.inner().to_string();
+    // serde has some names in its messages only: "missing field `a`", "unknown field `b`, expected
+    // one of `a`, `c`".
+    let quoted = |text: &str| -> Vec<String> {
+        text.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
+    };
+    let (msg, error_type) = if msg.starts_with("missing field") {
+        loc.extend(quoted(&msg).into_iter().map(Value::from));
+        ("Field required".to_owned(), "missing")
+    } else if msg.starts_with("unknown field") {
+        let unknown = loc.pop().and_then(|name| Some(name.as_str()?.to_owned()));
+        let known = msg
+            .rsplit_once(", expected ")
+            .map(|(_, known)| quoted(known));
+        let mut known: Vec<&str> = known.iter().flatten().map(String::as_str).collect();
+        known.sort_unstable();
+        return field_name::unknown(loc, &unknown.unwrap_or_default(), &known);
+    } else {
+        (msg, "value_error")
+    };
+    FieldError {
+        loc,
+        msg,
+        error_type: error_type.to_owned(),
+    }
 }
 
 /// Returns `value` if it is in `range`.
 ///
 /// # Errors
-/// A 422 that names `field` and the range.
+/// A 422 that names the field at `path` and the range.
 pub fn check_range<T: PartialOrd + Display>(
-    field: &str,
+    path: &[&str],
     value: T,
     range: RangeInclusive<T>,
 ) -> Result<T, JobError> {
@@ -100,7 +121,7 @@ pub fn check_range<T: PartialOrd + Display>(
         return Ok(value);
     }
     let message = format!("{value} is not in {} to {}", range.start(), range.end());
-    Err(JobError::field(&[field], "out_of_range", message))
+    Err(JobError::field(path, "out_of_range", message))
 }
 
 #[cfg(test)]
@@ -120,6 +141,7 @@ mod tests {
     }
 
     #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
+    #[serde(deny_unknown_fields)]
     struct Size {
         width: u32,
     }
@@ -145,10 +167,22 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_is_named() {
-        let (loc, message) = problem(json!({"prompt": "x", "sync_mode": true}));
-        assert_eq!(loc, ["body", "sync_mode"]);
-        assert!(message.contains("unknown field"), "{message}");
+    fn an_unknown_field_comes_with_the_nearest_known_one() {
+        let (loc, message) = problem(json!({"prompt": "x", "numbr": 1}));
+        assert_eq!(loc, ["body", "numbr"]);
+        let sentence = "unknown field 'numbr': did you mean 'number'? \
+                        (known fields: count, number, prompt, size)";
+        assert!(message.ends_with(sentence), "{message}");
+        let (loc, message) = problem(json!({"prompt": "x", "size": {"width": 1, "with": 2}}));
+        assert_eq!(loc, ["body", "size", "with"]);
+        assert!(message.contains("did you mean 'width'?"), "{message}");
+    }
+
+    #[test]
+    fn a_field_under_two_names_is_refused() {
+        let (loc, message) = problem(json!({"prompt": "x", "count": 1, "number": 1}));
+        assert_eq!(loc, ["body", "number"]);
+        assert!(message.contains("'count' and 'number'"), "{message}");
     }
 
     #[test]

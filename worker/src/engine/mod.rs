@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`thread`] | the OS thread of an engine; tensors never leave it |
 //! | [`input`] | parses a job's input into a type, with errors per field |
-//! | `picture` | decodes untrusted pictures within limits, encodes PNGs |
+//! | `picture` | decodes untrusted pictures within limits, encodes PNG, JPEG and WebP |
 //! | [`diffusion`] | Stable Diffusion, through the crate `warmq-diffusion` |
 //! | [`pictures`] | edits pictures on the CPU: enlarges them, removes their background |
 //! | [`timed`] | an engine that sleeps, for tests of routing and load |
@@ -14,7 +14,7 @@
 
 pub mod diffusion;
 pub mod input;
-mod picture;
+pub(crate) mod picture;
 pub mod pictures;
 pub mod thread;
 pub mod timed;
@@ -89,6 +89,8 @@ pub struct Options {
     pub kind: EngineKind,
     /// Folder with one folder per model.
     pub models: PathBuf,
+    /// Folder of LoRA files.
+    pub loras: Option<PathBuf>,
     /// Memory budget for the loaded models of one runner.
     pub memory_budget: ByteSize,
     /// Device for tensors: `auto`, `cpu`, `cuda:0`.
@@ -142,6 +144,15 @@ pub trait Engine {
 
     /// Returns the loaded models and their memory.
     fn report(&self) -> RunnerReport;
+
+    /// Checks a job's input within milliseconds, before its files are fetched.
+    ///
+    /// # Errors
+    /// As [`Engine::run`], whatever the files contain.
+    fn check_input(&mut self, job: &JobSpec) -> Result<(), Failure> {
+        let _ = job;
+        Ok(())
+    }
 
     /// Runs a job to its end.
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended;
@@ -227,6 +238,9 @@ impl fmt::Debug for File {
 pub enum Failure {
     /// The job's error. There is no further attempt: it would fail again.
     Job(JobError),
+    /// Something that the input names is unavailable for now. The job gets another attempt; this is
+    /// its error if there is none left.
+    Unavailable(JobError),
     /// A fault of the runner. The job is requeued.
     Runner(Fault),
     /// Stopped on request.

@@ -57,6 +57,7 @@ impl Done {
 
 /// A request to the thread.
 enum EngineRequest {
+    CheckInput(Box<JobSpec>, oneshot::Sender<Result<(), Failure>>),
     Run(Box<RunRequest>),
     Check(oneshot::Sender<Result<Vec<String>, Fault>>),
 }
@@ -96,6 +97,17 @@ impl EngineThread {
         })
     }
 
+    /// As [`Engine::check_input`].
+    ///
+    /// # Errors
+    /// Those of the input; the engine panicked.
+    pub async fn check_input(&self, job: JobSpec) -> Result<(), Failure> {
+        let (done, result) = oneshot::channel();
+        let request = EngineRequest::CheckInput(Box::new(job), done);
+        self.requests.send(request).await.map_err(|_| dead())?;
+        result.await.map_err(|_| dead())?
+    }
+
     /// Runs a job with its input files. `cancel` stops it at its next step.
     ///
     /// # Errors
@@ -128,7 +140,6 @@ impl EngineThread {
     /// # Errors
     /// The engine cannot run any job.
     pub async fn check(&self) -> Result<Vec<String>, Fault> {
-        let dead = || Fault::new(FaultKind::Engine, "the engine crashed");
         let (done, result) = oneshot::channel();
         let sent = self.requests.send(EngineRequest::Check(done)).await;
         sent.map_err(|_| dead())?;
@@ -154,6 +165,10 @@ impl EngineThread {
     }
 }
 
+fn dead() -> Fault {
+    Fault::new(FaultKind::Engine, "the engine crashed")
+}
+
 /// Builds the engine, then serves requests until the channel closes.
 fn serve(
     build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
@@ -177,14 +192,23 @@ fn serve(
     while let Some(request) = inbox.blocking_recv() {
         let work = match request {
             EngineRequest::Run(work) => work,
-            EngineRequest::Check(done) => match catch_unwind(AssertUnwindSafe(|| engine.check())) {
-                // Fails only if the process is exiting.
-                Ok(checked) => {
-                    let _ = done.send(checked);
-                    continue;
+            EngineRequest::CheckInput(job, done) => {
+                let checked = catch_unwind(AssertUnwindSafe(|| engine.check_input(&job)));
+                match checked {
+                    // Fails only if the process is exiting.
+                    Ok(checked) => drop(done.send(checked)),
+                    Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
                 }
-                Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
-            },
+                continue;
+            }
+            EngineRequest::Check(done) => {
+                match catch_unwind(AssertUnwindSafe(|| engine.check())) {
+                    // Fails only if the process is exiting.
+                    Ok(checked) => drop(done.send(checked)),
+                    Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
+                }
+                continue;
+            }
         };
         let mut context = Context {
             files: &work.files,

@@ -89,9 +89,9 @@ impl Timed {
         timings: &mut Timings,
     ) -> Result<Produced, Failure> {
         let input: Input = input::parse(&job.input)?;
-        input::check_range("run_ms", input.run_ms, 0..=MAX_MS)?;
-        input::check_range("load_ms", input.load_ms, 0..=MAX_MS)?;
-        input::check_range("hang_ms", input.hang_ms, 0..=MAX_MS)?;
+        input::check_range(&["run_ms"], input.run_ms, 0..=MAX_MS)?;
+        input::check_range(&["load_ms"], input.load_ms, 0..=MAX_MS)?;
+        input::check_range(&["hang_ms"], input.hang_ms, 0..=MAX_MS)?;
 
         if let Some(hint) = &job.hint {
             timings.warm = self.cache.contains(hint.as_str());
@@ -254,6 +254,7 @@ mod tests {
         let options = Options {
             kind: EngineKind::Timed,
             models: "models".into(),
+            loras: None,
             memory_budget: ByteSize(1000),
             device: "auto".to_owned(),
             slots,

@@ -3,7 +3,8 @@
 //!
 //! An engine declares which fields of its input name files ([`FileField`]); each contains a `data:`
 //! URI, an `http(s)://` URL, or a reference to a file in the storage ([`Source`]). Errors are the
-//! job's and name the field (422), except for a storage that fails.
+//! job's and name the field (422), except for a storage that fails; if a URL's host is busy or does
+//! not answer in time, the job gets another attempt first.
 
 mod error;
 mod source;
@@ -24,6 +25,9 @@ use source::Source;
 use crate::engine::Failure;
 use crate::fault::Fault;
 use crate::progress::ProgressReporter;
+
+/// fal's error type of a file that cannot be fetched.
+const DOWNLOAD_ERROR: &str = "file_download_error";
 
 /// Timeout for fetching a URL.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,6 +56,14 @@ impl InputFiles {
     }
 }
 
+/// Returns whether fetching the files that `fields` of the job's input name needs I/O.
+pub fn need_io(job: &JobSpec, fields: &[FileField]) -> bool {
+    fields.iter().any(|field| {
+        let text = job.input.get(field.name).and_then(|value| value.as_str());
+        text.is_some_and(|text| Source::read(text).is_ok_and(Source::needs_io))
+    })
+}
+
 /// Fetches files from the storage and from URLs; cheap to clone.
 #[derive(Clone)]
 pub struct FileFetcher {
@@ -65,7 +77,7 @@ impl FileFetcher {
     /// Fetches the files that `fields` of the job's input name. `cancel` stops at once.
     ///
     /// # Errors
-    /// A 422 that names the field, or a fault if the storage fails.
+    /// A 422 that names the field, for now or for good, or a fault if the storage fails.
     pub async fn get(
         &self,
         job: &JobSpec,
@@ -136,10 +148,13 @@ impl FileFetcher {
 /// Maps an error to the job's error, with fal's error types, or to a fault of the runner's storage.
 fn failure(error: Error, field: &str) -> Failure {
     let message = error.to_string();
+    if matches!(error, Error::Unavailable(_)) {
+        return Failure::Unavailable(JobError::field(&[field], DOWNLOAD_ERROR, message));
+    }
     let error_type = match error {
         Error::NoSource | Error::Data(_) => "value_error",
         Error::TooLarge { .. } => "file_too_large",
-        Error::NotFound | Error::Web(_) => "file_download_error",
+        Error::NotFound | Error::Web(_) | Error::Unavailable(_) => DOWNLOAD_ERROR,
         Error::Storage(error) => {
             let fault = Fault::new(FaultKind::Storage, "the storage failed to read a file");
             return fault.because(error).into();

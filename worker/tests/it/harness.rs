@@ -84,6 +84,7 @@ impl World {
             },
             app: self.app.clone(),
             engine: Options {
+                loras: None,
                 kind: EngineKind::Timed,
                 models: "models".into(),
                 memory_budget: ByteSize(1 << 20),

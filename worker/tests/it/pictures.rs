@@ -308,6 +308,111 @@ async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
     world.end([worker]).await;
 }
 
+/// A server that responds with these heads, one to each request, and then with the last one.
+async fn respond(heads: &'static [&'static str], file: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/picture", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let last = heads.iter().rev().take(1).cycle();
+        for head in heads.iter().chain(last) {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            // In one piece, as it is short.
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let body: &[u8] = if head.starts_with("200") { &file } else { b"" };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {head}\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_whose_host_is_busy_is_fetched_again_by_the_next_attempt() {
+    let world = World::new().await;
+    let worker = worker_that_reaches(&world, shipped_models(), "127.0.0.1").await;
+    let _redispatching = world.redispatching().await;
+    let mut png = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbImage::from_pixel(64, 64, image::Rgb([200, 30, 30]));
+    picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let busy = &["503 Service Unavailable", "429 Too Many Requests", "200 OK"];
+    let url = respond(busy, png.into_inner()).await;
+    let input = json!({"prompt": "a red circle", "steps": 2, "image_url": url});
+    let job = world.share("shapes", input).await;
+    let record = world.reached(&job, JobState::Succeeded).await;
+    assert_eq!(record.attempt, 3);
+    let log = world
+        .testbed
+        .store()
+        .log()
+        .all(&world.app, job.id)
+        .await
+        .unwrap();
+    let is_named = log
+        .iter()
+        .any(|line| line.message.contains("127.0.0.1 answered 503"));
+    assert!(is_named, "{log:?}");
+    assert_eq!(world.runner("a").await.unwrap().fault, None);
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_whose_host_stays_busy_fails_its_job_after_the_last_attempt() {
+    let world = World::new().await;
+    let worker = worker_that_reaches(&world, shipped_models(), "127.0.0.1").await;
+    let _redispatching = world.redispatching().await;
+    let url = respond(&["503 Service Unavailable"], Vec::new()).await;
+    let job = JobSpec {
+        max_attempts: 2,
+        ..world.spec("shapes", json!({"prompt": "a", "image_url": url}))
+    };
+    world.testbed.store().jobs().create(&job).await.unwrap();
+    world.publish_shared(&job).await;
+    let record = world.reached(&job, JobState::Failed).await;
+    assert_eq!(record.attempt, 2);
+    let error = record.error.unwrap();
+    assert_eq!(
+        (error.status, error.error_type.as_str()),
+        (422, "file_download_error")
+    );
+    assert_eq!(
+        error.message,
+        "image_url: the file cannot be fetched now: 127.0.0.1 answered 503; \
+         submit the job again later, or upload the file"
+    );
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_input_is_refused_before_its_picture_is_fetched() {
+    let world = World::new().await;
+    let worker = worker_that_reaches(&world, shipped_models(), "127.0.0.1").await;
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    host.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/", host.local_addr().unwrap());
+    for (field, value) in [
+        ("width", json!(72)),
+        ("model", json!("nope")),
+        ("scheduler", json!("nope")),
+        ("mask_url", json!("https://example.com/mask.png")),
+    ] {
+        let mut input = json!({"prompt": "a", "image_url": url});
+        input[field] = value;
+        let job = world.share("shapes", input).await;
+        let record = world.reached(&job, JobState::Failed).await;
+        let error = record.error.unwrap();
+        assert_eq!(error.detail[0].loc, ["body", field], "{}", error.message);
+    }
+    let connection = host.accept();
+    assert_eq!(
+        connection.unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
+    world.end([worker]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_waits_for_its_picture_can_be_cancelled() {
     let world = World::new().await;

@@ -11,7 +11,6 @@ mod names;
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use tch::Tensor;
@@ -32,7 +31,7 @@ pub(crate) struct Loras {
     slots: Slots,
     names: Names,
     /// Least recently used first.
-    cache: RefCell<Vec<Arc<Adapter>>>,
+    cache: RefCell<Vec<Adapter>>,
 }
 
 /// A loaded LoRA.
@@ -75,8 +74,9 @@ impl Loras {
     pub(crate) fn attach(&self, loras: &[Lora], device: Device) -> Result<Attached<'_>, Error> {
         let mut attached = Attached(Vec::new());
         for lora in loras {
-            let adapter = self.adapter(&lora.path, device)?;
-            for layer in &adapter.layers {
+            self.load(&lora.path, device)?;
+            let cache = self.cache.borrow();
+            for layer in cache.iter().last().into_iter().flat_map(|adapter| &adapter.layers) {
                 let Some(slot) = self.slots.get(&layer.layer) else {
                     continue;
                 };
@@ -91,8 +91,8 @@ impl Loras {
         Ok(attached)
     }
 
-    /// Returns a LoRA from the cache, or reads it.
-    fn adapter(&self, path: &Path, device: Device) -> Result<Arc<Adapter>, Error> {
+    /// Makes a LoRA the last one of the cache, and reads it if it is not in there.
+    fn load(&self, path: &Path, device: Device) -> Result<(), Error> {
         let invalid = |message: String| {
             let name = path.file_name().unwrap_or(path.as_os_str());
             Error::invalid("loras", format!("{}: {message}", name.display()))
@@ -107,15 +107,15 @@ impl Loras {
         let cached = cache.iter().position(|adapter| adapter.version == version);
         let adapter = match cached {
             Some(index) => cache.remove(index),
-            None => Arc::new(self.read(version, device).map_err(invalid)?),
+            None => self.read(version, device).map_err(invalid)?,
         };
-        cache.push(adapter.clone());
+        cache.push(adapter);
         while cache.len() > 1
             && cache.iter().map(|adapter| adapter.bytes).sum::<usize>() > MAX_CACHED_BYTES
         {
             cache.remove(0);
         }
-        Ok(adapter)
+        Ok(())
     }
 
     fn read(&self, version: Version, device: Device) -> Result<Adapter, String> {

@@ -27,7 +27,7 @@ mod unet;
 mod weights;
 
 pub(crate) use autoencoder::{Autoencoder, Encoded};
-pub(crate) use branches::{Branch, Slot, Slots};
+pub(crate) use branches::{Branch, Branches, Slot, Slots};
 pub(crate) use clip::{TextStates, TextTransformer};
 pub(crate) use flux::{FluxPrompt, FluxTransformer};
 pub(crate) use t5::{T5Encoder, TOKENS as T5_TOKENS};

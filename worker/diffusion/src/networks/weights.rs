@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use tch::Tensor;
 
-use super::branches::{Branches, Slot};
+use super::branches::Branches;
 use crate::error::Error;
 
 /// The tensors of one network.
@@ -15,8 +15,8 @@ pub(crate) trait Tensors {
     /// It does not exist, has another shape or type, or cannot be read.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error>;
 
-    /// Receives a layer that can have branches.
-    fn add_slot(&self, _name: &str, _slot: Slot) {}
+    /// Receives a layer that can have branches, and its weight.
+    fn add_slot(&self, _name: &str, _weight: &Tensor, _branches: &Branches) {}
 }
 
 /// The tensors below a path, such as `down_blocks.0.resnets.1`.
@@ -51,12 +51,7 @@ impl<'a> Weights<'a> {
     /// Returns the branches of the layer at this path, which has this weight: none yet.
     pub(super) fn branches(&self, weight: &Tensor) -> Branches {
         let branches = Branches::default();
-        let slot = Slot {
-            branches: branches.clone(),
-            shape: weight.size(),
-            kind: weight.kind(),
-        };
-        self.tensors.add_slot(&self.path, slot);
+        self.tensors.add_slot(&self.path, weight, &branches);
         branches
     }
 

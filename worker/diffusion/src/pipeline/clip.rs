@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::manifest::{Manifest, TextSpec, TokenizerSpec};
 use crate::networks::{TextStates, TextTransformer, Weights};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, Truncation};
 
 /// Its opened and checked files.
 pub(super) struct ClipFiles {
@@ -68,8 +68,8 @@ impl ClipFiles {
         Ok(files)
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.weights.bytes()
+    pub(super) fn weights(&self) -> &Checkpoint {
+        &self.weights
     }
 
     pub(super) fn load(self, kind: Kind, loading: &mut Loading<'_>) -> Result<ClipEncoder, Error> {
@@ -106,6 +106,15 @@ impl ClipEncoder {
     /// Returns the token ids of a prompt, as many as the context.
     pub(super) fn tokens(&self, prompt: &str) -> Result<Vec<i64>, Error> {
         self.tokenizer.encode(prompt)
+    }
+
+    /// Returns the truncation of a prompt that exceeds the context.
+    pub(super) fn truncation(
+        &self,
+        field: &'static str,
+        prompt: &str,
+    ) -> Result<Option<Truncation>, Error> {
+        self.tokenizer.truncation(field, prompt)
     }
 
     pub(super) fn encode(&self, prompts: &[&str]) -> Result<TextStates, Error> {

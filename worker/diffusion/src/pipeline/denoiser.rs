@@ -1,9 +1,12 @@
 //! What differs between families: the networks from a prompt to a prediction.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::load::Loading;
+use crate::checkpoint::Checkpoint;
+use crate::device::Device;
 use crate::error::Error;
+use crate::tokenizer::Truncation;
 
 /// The loaded networks of a family, except for the autoencoder.
 ///
@@ -12,6 +15,9 @@ use crate::error::Error;
 pub(super) trait Denoiser {
     /// Returns the token ids of a prompt, as many as the context of the first text encoder.
     fn tokens(&self, prompt: &str) -> Result<Vec<i64>, Error>;
+
+    /// Returns the truncation of a prompt that exceeds the context.
+    fn truncation(&self, field: &'static str, prompt: &str) -> Result<Option<Truncation>, Error>;
 
     /// Encodes prompts.
     fn encode(&self, prompts: &[&str]) -> Result<EncodedPrompts, Error>;
@@ -79,8 +85,13 @@ impl EncodedPrompts {
 
 /// The opened and checked files of a family's networks, except for the autoencoder.
 pub(super) trait DenoiserFiles {
-    /// Returns the size of the weights, bytes.
-    fn bytes(&self) -> u64;
+    /// Returns all weights.
+    fn checkpoints(&self) -> Vec<&Checkpoint>;
+
+    /// Returns the type of the weights on a device.
+    fn kind(&self, device: Device) -> Kind {
+        device.weight_kind()
+    }
 
     /// Builds the networks and loads their weights.
     fn load(self: Box<Self>, loading: &mut Loading<'_>) -> Result<Box<dyn Denoiser>, Error>;

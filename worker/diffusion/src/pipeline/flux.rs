@@ -1,6 +1,6 @@
 //! FLUX.1: a CLIP text encoder that only pools the prompt, a T5 encoder, and a transformer.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::clip::{ClipEncoder, ClipFiles, Folders};
 use super::denoiser::{Denoiser, DenoiserFiles, EncodedPrompts, NetworkCall};
@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::manifest::{FluxSpec, Manifest, TEXT_2_WEIGHTS, TRANSFORMER_WEIGHTS};
 use crate::networks::{FluxPrompt, FluxTransformer, T5_TOKENS, T5Encoder};
 use crate::t5_tokenizer::{self, T5Tokenizer};
+use crate::tokenizer::Truncation;
 
 pub(super) struct FluxFiles {
     clip: ClipFiles,
@@ -49,11 +50,17 @@ impl FluxFiles {
 }
 
 impl DenoiserFiles for FluxFiles {
-    fn bytes(&self) -> u64 {
-        self.clip.bytes() + self.t5.bytes() + self.transformer.bytes()
+    fn checkpoints(&self) -> Vec<&Checkpoint> {
+        vec![self.clip.weights(), &self.t5, &self.transformer]
+    }
+
+    /// T5's states overflow in half precision.
+    fn kind(&self, device: Device) -> Kind {
+        device.wide_weight_kind()
     }
 
     fn load(self: Box<Self>, loading: &mut Loading<'_>) -> Result<Box<dyn Denoiser>, Error> {
+        let kind = self.kind(loading.device());
         let Self {
             clip,
             tokenizer,
@@ -61,8 +68,6 @@ impl DenoiserFiles for FluxFiles {
             vocabulary,
             ..
         } = *self;
-        // T5's states overflow in half precision.
-        let kind = loading.device().wide_weight_kind();
         let clip = clip.load(kind, loading)?;
         let t5 = loading.network(Part::TextEncoder, &self.t5, kind, |weights| {
             T5Encoder::new(weights, &spec.t5, vocabulary)
@@ -93,10 +98,14 @@ impl Denoiser for Flux {
         self.clip.tokens(prompt)
     }
 
+    fn truncation(&self, field: &'static str, prompt: &str) -> Result<Option<Truncation>, Error> {
+        self.tokenizer.truncation(field, prompt)
+    }
+
     fn encode(&self, prompts: &[&str]) -> Result<EncodedPrompts, Error> {
         let ids = prompts
             .iter()
-            .map(|prompt| Ok(Tensor::from_slice(&self.t5_tokens(prompt)?)))
+            .map(|prompt| Ok(Tensor::from_slice(&self.tokenizer.encode(prompt)?)))
             .collect::<Result<Vec<_>, Error>>()?;
         let ids = Tensor::f_stack(&ids, 0)?.to_device(self.device.torch());
         Ok(EncodedPrompts {
@@ -114,15 +123,5 @@ impl Denoiser for Flux {
             guidance: call.guidance,
         };
         self.transformer.predict(call.input, call.timestep, &prompt)
-    }
-}
-
-impl Flux {
-    fn t5_tokens(&self, prompt: &str) -> Result<Vec<i64>, Error> {
-        let tokens = self.tokenizer.encode(prompt)?;
-        if tokens.cut {
-            tracing::info!(tokens = tokens.ids.len(), "cut a prompt that is too long");
-        }
-        Ok(tokens.ids)
     }
 }

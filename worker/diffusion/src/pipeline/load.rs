@@ -1,6 +1,7 @@
 //! Loads a model's folder into a device's memory.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use tch::Kind;
 
@@ -17,6 +18,10 @@ use crate::guard::guard;
 use crate::lora::Loras;
 use crate::manifest::{Manifest, Networks, VAE_WEIGHTS};
 use crate::networks::{Autoencoder, Slots, Weights};
+
+/// The type of the autoencoder's weights on any device: it is small compared with the UNet, and its
+/// activations overflow in half precision.
+const VAE_KIND: Kind = Kind::Float;
 
 /// Progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,19 @@ pub enum Part {
     Vae,
 }
 
+/// Sizes of a model's weights, bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightSizes {
+    /// In the files.
+    pub stored_bytes: u64,
+    /// On the processor.
+    pub cpu_bytes: u64,
+    /// On a GPU.
+    pub gpu_bytes: u64,
+    /// Their stored types, sorted: `f16`, `f32`.
+    pub types: Vec<String>,
+}
+
 /// A model's files, opened and checked against each other.
 struct Files {
     denoiser: Box<dyn DenoiserFiles>,
@@ -58,11 +76,35 @@ impl Files {
         vae.check(|weights| Autoencoder::new(weights, &manifest.vae))?;
         Ok(Self { denoiser, vae })
     }
+
+    fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.denoiser.checkpoints().into_iter().chain([&self.vae])
+    }
 }
 
 /// Opens and checks a model's files without reading its weights.
 pub(super) fn check(manifest: &Manifest) -> Result<(), Error> {
     guard(|| Files::open(manifest).map(drop))
+}
+
+/// Opens and checks a model's files, and returns the sizes of its weights.
+pub(super) fn weight_sizes(manifest: &Manifest) -> Result<WeightSizes, Error> {
+    guard(|| {
+        let files = Files::open(manifest)?;
+        let denoiser = files.denoiser.checkpoints();
+        let on = |device: Device| {
+            let kind = files.denoiser.kind(device);
+            let large: u64 = denoiser.iter().map(|part| part.bytes_as(kind)).sum();
+            large + files.vae.bytes_as(VAE_KIND)
+        };
+        let types: BTreeSet<String> = files.checkpoints().flat_map(Checkpoint::types).collect();
+        Ok(WeightSizes {
+            stored_bytes: files.checkpoints().map(Checkpoint::bytes).sum(),
+            cpu_bytes: on(Device::Cpu),
+            gpu_bytes: on(Device::Cuda(0)),
+            types: types.into_iter().collect(),
+        })
+    })
 }
 
 /// Checks a model's files, then builds its networks and loads their weights.
@@ -76,14 +118,13 @@ pub(super) fn load(
         let mut loading = Loading {
             device,
             bytes: 0,
-            total_bytes: files.denoiser.bytes() + files.vae.bytes(),
+            total_bytes: files.checkpoints().map(Checkpoint::bytes).sum(),
             memory_bytes: 0,
             progress,
             slots: Slots::new(),
         };
         let denoiser = files.denoiser.load(&mut loading)?;
-        // Small compared with the UNet, and its activations overflow in half precision.
-        let autoencoder = loading.network(Part::Vae, &files.vae, Kind::Float, |weights| {
+        let autoencoder = loading.network(Part::Vae, &files.vae, VAE_KIND, |weights| {
             Autoencoder::new(weights, &manifest.vae)
         })?;
         Ok(Pipeline {

@@ -15,18 +15,20 @@ use std::cell::OnceCell;
 use std::ops::ControlFlow;
 
 pub use denoiser::EncodedPrompts;
-pub use load::{LoadStep, Part};
+pub use load::{LoadStep, Part, WeightSizes};
 pub use start::Start;
 use tch::{Kind, Tensor};
 
 use crate::device::Device;
 use crate::error::Error;
+use crate::latents::Latents;
 use crate::lora::Loras;
 use crate::manifest::Manifest;
 use crate::networks::{Autoencoder, Encoded};
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
+use crate::tokenizer::Truncation;
 use denoise::Denoising;
 use denoiser::{Denoiser, NetworkCall};
 use previewer::Previewer;
@@ -56,6 +58,11 @@ pub trait Observer {
     fn preview(&mut self, preview: Picture) {
         drop(preview);
     }
+
+    /// Receives the latents of each picture before they are decoded.
+    fn latents(&mut self, latents: Latents) {
+        drop(latents);
+    }
 }
 
 /// Ignores everything.
@@ -75,6 +82,14 @@ impl Pipeline {
     /// [`Error::BadCheckpoint`] for the file that is damaged or missing.
     pub fn check(manifest: &Manifest) -> Result<(), Error> {
         load::check(manifest)
+    }
+
+    /// As [`Pipeline::check`], and returns the sizes of the weights.
+    ///
+    /// # Errors
+    /// As [`Pipeline::check`].
+    pub fn weight_sizes(manifest: &Manifest) -> Result<WeightSizes, Error> {
+        load::weight_sizes(manifest)
     }
 
     /// Loads a model into a device's memory. Checks every file, tensor, shape and type, those that
@@ -126,8 +141,24 @@ impl Pipeline {
             .saturating_mul(plan.num_images);
         let mut counter = StepCounter::new(observer, steps);
         (0..plan.num_images)
-            .map(|index| self.draw(&plan, &prompts, start.as_ref(), index, &mut counter))
+            .map(|index| {
+                let noise = request.latents.as_ref();
+                self.draw(&plan, &prompts, start.as_ref(), noise, index, &mut counter)
+            })
             .collect()
+    }
+
+    /// Returns which prompts of a request exceed the tokenizer's context.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`].
+    pub fn truncations(&self, request: &Request) -> Result<Vec<Truncation>, Error> {
+        let plan = request.plan(&self.manifest)?;
+        let mut found = vec![self.denoiser.truncation("prompt", &plan.prompt)?];
+        if let (true, Some(negative)) = (plan.guided(), &plan.negative_prompt) {
+            found.push(self.denoiser.truncation("negative_prompt", negative)?);
+        }
+        Ok(found.into_iter().flatten().collect())
     }
 
     fn draw(
@@ -135,6 +166,7 @@ impl Pipeline {
         plan: &Plan,
         prompts: &EncodedPrompts,
         start: Option<&EncodedStart>,
+        latents: Option<&Latents>,
         index: u32,
         counter: &mut StepCounter<'_>,
     ) -> Result<Picture, Error> {
@@ -143,13 +175,15 @@ impl Pipeline {
         let cell = vae.downsampling();
         let channels = u32::try_from(vae.latent_channels).unwrap_or(0);
         let noise = self.device.run(|| {
-            let noise = noise::initial(seed, [1, channels, plan.height / cell, plan.width / cell]);
+            let shape = [1, channels, plan.height / cell, plan.width / cell];
+            let noise = latents.map_or_else(|| noise::initial(seed, shape), Latents::tensor);
             Ok(noise.to_device(self.device.torch()))
         })?;
         let start = start.map(|start| self.device.run(|| Ok(start.sampled(seed))));
         let start = start.transpose()?;
         let denoising = self.denoising(plan, prompts, seed);
         let latents = denoising.run(&noise, start.as_ref(), counter)?;
+        counter.latents(self.device.run(|| Latents::from_tensor(&latents))?);
         let decoded = self.decode(&latents)?;
         self.device.run(|| Picture::from_decoded(&decoded))
     }

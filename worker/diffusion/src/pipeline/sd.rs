@@ -9,6 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::manifest::{Manifest, SdSpec, UNET_WEIGHTS};
 use crate::networks::UNet;
+use crate::tokenizer::Truncation;
 
 pub(super) struct SdFiles {
     text: ClipFiles,
@@ -35,12 +36,12 @@ impl SdFiles {
 }
 
 impl DenoiserFiles for SdFiles {
-    fn bytes(&self) -> u64 {
-        self.text.bytes() + self.unet.bytes()
+    fn checkpoints(&self) -> Vec<&Checkpoint> {
+        vec![self.text.weights(), &self.unet]
     }
 
     fn load(self: Box<Self>, loading: &mut Loading<'_>) -> Result<Box<dyn Denoiser>, Error> {
-        let kind = loading.device().weight_kind();
+        let kind = self.kind(loading.device());
         let text = self.text.load(kind, loading)?;
         let unet = loading.network(Part::Denoiser, &self.unet, kind, |weights| {
             UNet::new(weights, &self.spec.unet)
@@ -57,6 +58,10 @@ struct Sd {
 impl Denoiser for Sd {
     fn tokens(&self, prompt: &str) -> Result<Vec<i64>, Error> {
         self.text.tokens(prompt)
+    }
+
+    fn truncation(&self, field: &'static str, prompt: &str) -> Result<Option<Truncation>, Error> {
+        self.text.truncation(field, prompt)
     }
 
     fn encode(&self, prompts: &[&str]) -> Result<EncodedPrompts, Error> {

@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::manifest::{Manifest, SdxlSpec, UNET_WEIGHTS};
 use crate::networks::{AddedConditions, UNet};
+use crate::tokenizer::Truncation;
 
 pub(super) struct SdxlFiles {
     texts: [ClipFiles; 2],
@@ -37,13 +38,13 @@ impl SdxlFiles {
 }
 
 impl DenoiserFiles for SdxlFiles {
-    fn bytes(&self) -> u64 {
+    fn checkpoints(&self) -> Vec<&Checkpoint> {
         let [first, second] = &self.texts;
-        first.bytes() + second.bytes() + self.unet.bytes()
+        vec![first.weights(), second.weights(), &self.unet]
     }
 
     fn load(self: Box<Self>, loading: &mut Loading<'_>) -> Result<Box<dyn Denoiser>, Error> {
-        let kind = loading.device().weight_kind();
+        let kind = self.kind(loading.device());
         let [first, second] = self.texts;
         let texts = [first.load(kind, loading)?, second.load(kind, loading)?];
         let unet = loading.network(Part::Denoiser, &self.unet, kind, |weights| {
@@ -69,6 +70,10 @@ struct Sdxl {
 impl Denoiser for Sdxl {
     fn tokens(&self, prompt: &str) -> Result<Vec<i64>, Error> {
         self.texts[0].tokens(prompt)
+    }
+
+    fn truncation(&self, field: &'static str, prompt: &str) -> Result<Option<Truncation>, Error> {
+        self.texts[0].truncation(field, prompt)
     }
 
     fn encode(&self, prompts: &[&str]) -> Result<EncodedPrompts, Error> {

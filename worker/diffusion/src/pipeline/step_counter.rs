@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::Observer;
+use crate::latents::Latents;
 use crate::picture::Picture;
 
 pub(super) struct StepCounter<'a> {
@@ -30,5 +31,9 @@ impl<'a> StepCounter<'a> {
 
     pub(super) fn preview(&mut self, preview: Picture) {
         self.observer.preview(preview);
+    }
+
+    pub(super) fn latents(&mut self, latents: Latents) {
+        self.observer.latents(latents);
     }
 }

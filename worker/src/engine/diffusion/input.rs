@@ -2,10 +2,17 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warmq_diffusion::{Picture, Request};
+use warmq_diffusion::{Lora, Mask, Picture, Request};
 use warmq_types::job::{JobError, JobSpec};
 
+use super::image_size::{ImageSize, check_side};
+use super::loras::LoraFolder;
+use super::output::Delivery;
 use crate::engine::input;
+use crate::engine::picture::{IMAGE_URL, OutputFormat};
+
+/// The input field that names the mask.
+pub(super) const MASK_URL: &str = "mask_url";
 
 const MAX_PROMPT_CHARS: usize = 2_000;
 
@@ -25,13 +32,20 @@ pub(super) struct Input {
     negative_prompt: Option<String>,
     /// A picture to start from: the URL of a PNG, JPEG or WebP of up to 10 MB and 4096 x 4096
     /// pixels, or a data: URI. It is stretched to the output's size, by default its own proportions
-    /// with as many pixels as the model draws by default.
+    /// with as many pixels as the model draws by default. Transparent parts are white.
     image_url: Option<String>,
+    /// The part of the picture at `image_url` to redraw: white in a picture of the same kinds, which
+    /// is stretched to the output's size.
+    mask_url: Option<String>,
     /// How much of the picture at `image_url` is redrawn: the fraction of the steps that run, at
     /// least one. Near 0 the picture stays as it is, at 1 almost nothing of it remains; 0.8 by
-    /// default.
+    /// default, 1 with a mask.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     strength: Option<f64>,
+    /// Width and height: square_hd (1024 x 1024), square (512 x 512), portrait_4_3 (768 x 1024),
+    /// portrait_16_9 (576 x 1024), landscape_4_3 (1024 x 768), landscape_16_9 (1024 x 576), or an
+    /// object of both.
+    image_size: Option<ImageSize>,
     /// Width in pixels.
     #[schemars(range(min = 8, max = 2048), extend("multipleOf" = 8))]
     width: Option<u32>,
@@ -55,9 +69,31 @@ pub(super) struct Input {
     num_images: Option<u32>,
     /// The sampler, one of those that the model allows: `ddim`, `euler`, …
     scheduler: Option<String>,
+    /// LoRA files to apply, by their names on the worker.
+    #[schemars(length(max = 16))]
+    loras: Option<Vec<LoraInput>>,
+    /// The pictures' format, png by default; WebP is lossless.
+    #[schemars(extend("enum" = ["png", "jpeg", "jpg", "webp", null]))]
+    output_format: Option<OutputFormat>,
+    /// Whether the pictures are data: URIs in the output, instead of files.
+    sync_mode: Option<bool>,
+    /// Accepted for clients of fal's apps. There is no safety checker; the output notes it.
+    enable_safety_checker: Option<bool>,
     /// Whether the status contains a small preview of the picture (`progress.preview`), about after
     /// each quarter of the steps.
     preview: Option<bool>,
+}
+
+/// A LoRA file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LoraInput {
+    /// Its name in the folder that the worker has for such files.
+    #[schemars(length(min = 1))]
+    path: String,
+    /// Weight of the change; 1 by default.
+    #[schemars(range(min = -10, max = 10))]
+    scale: Option<f64>,
 }
 
 impl Input {
@@ -73,25 +109,44 @@ impl Input {
             input.negative_prompt.as_deref().unwrap_or_default(),
             0,
         )?;
-        for (field, side) in [("width", input.width), ("height", input.height)] {
-            let Some(side) = side else { continue };
-            input::check_range(field, side, 8..=2048)?;
-            if side % 8 != 0 {
-                let message = format!("{side} is not a multiple of 8");
-                return Err(JobError::field(&[field], "multiple_of", message));
-            }
-        }
-        input::check_range("steps", input.steps.unwrap_or(1), 1..=200)?;
-        input::check_range("guidance", input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
+        input.check_size()?;
+        input::check_range(&["steps"], input.steps.unwrap_or(1), 1..=200)?;
+        input::check_range(&["guidance"], input.guidance.unwrap_or(0.0), 0.0..=30.0)?;
         if let Some(strength) = input.strength
             && !(strength > 0.0 && strength <= 1.0)
         {
             let message = format!("{strength} must be greater than 0 and at most 1");
             return Err(JobError::field(&["strength"], "out_of_range", message));
         }
-        input::check_range("seed", input.seed.unwrap_or(-1), -1..=i128::from(u64::MAX))?;
-        input::check_range("num_images", input.num_images.unwrap_or(1), 1..=4)?;
+        let seed = input.seed.unwrap_or(-1);
+        input::check_range(&["seed"], seed, -1..=i128::from(u64::MAX))?;
+        input::check_range(&["num_images"], input.num_images.unwrap_or(1), 1..=4)?;
+        for (index, lora) in input.loras().iter().enumerate() {
+            let path = ["loras", &index.to_string(), "scale"];
+            input::check_range(&path, lora.scale(), -10.0..=10.0)?;
+        }
         Ok(input)
+    }
+
+    fn check_size(&self) -> Result<(), JobError> {
+        let pairs = [("width", self.width), ("height", self.height)];
+        for (field, side) in pairs {
+            if let Some(side) = side {
+                check_side(&[field], side)?;
+            }
+        }
+        let Some(size) = self.image_size else {
+            return Ok(());
+        };
+        let sides = size.sides();
+        for ((field, side), pixels) in pairs.into_iter().zip([sides.width, sides.height]) {
+            check_side(&size.path(field), pixels)?;
+            if let Some(side) = side.filter(|side| *side != pixels) {
+                let message = format!("{side}, but image_size has {pixels}: give one of them");
+                return Err(JobError::field(&[field], "value_error", message));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the model: the requested one, otherwise the job's hint.
@@ -110,18 +165,55 @@ impl Input {
         })
     }
 
+    fn loras(&self) -> &[LoraInput] {
+        self.loras.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the LoRA files of the request.
+    ///
+    /// # Errors
+    /// A 422 that names the file that does not exist.
+    pub(super) fn lora_files(&self, folder: &LoraFolder) -> Result<Vec<Lora>, JobError> {
+        let loras = self.loras().iter().enumerate();
+        loras
+            .map(|(index, lora)| folder.find(index, &lora.path, lora.scale()))
+            .collect()
+    }
+
     /// Returns whether there is a picture to start from.
     pub(super) fn starts_from_picture(&self) -> bool {
         self.image_url.is_some()
     }
 
+    /// Returns whether only a part of that picture is redrawn.
+    pub(super) fn has_mask(&self) -> bool {
+        self.mask_url.is_some()
+    }
+
+    /// Returns how the pictures are delivered.
+    pub(super) fn delivery(&self) -> Delivery {
+        Delivery {
+            format: self.output_format.unwrap_or_default(),
+            inline: self.sync_mode.unwrap_or(false),
+            safety_checker: self.enable_safety_checker.unwrap_or(false),
+        }
+    }
+
+    /// Returns the fields of the request under their names in this input.
+    pub(super) fn field_names(&self) -> FieldNames {
+        FieldNames {
+            image_size: self.image_size,
+        }
+    }
+
     /// Builds the pipeline's request.
-    pub(super) fn request(self, job: &JobSpec, image: Option<Picture>) -> Request {
+    pub(super) fn request(self, job: &JobSpec, files: Files) -> Request {
+        let sides = self.image_size.map(ImageSize::sides);
         Request {
             prompt: self.prompt,
             negative_prompt: self.negative_prompt,
-            width: self.width,
-            height: self.height,
+            width: self.width.or(sides.map(|sides| sides.width)),
+            height: self.height.or(sides.map(|sides| sides.height)),
             steps: self.steps,
             guidance: self.guidance,
             // Derived from the id, so that another attempt draws the same. 32 bits, since
@@ -131,9 +223,44 @@ impl Input {
                 .unwrap_or(job.id.coin() & u64::from(u32::MAX)),
             num_images: self.num_images.unwrap_or(1),
             scheduler: self.scheduler,
-            image,
+            image: files.image,
+            mask: files.mask,
+            loras: files.loras,
             strength: self.strength,
             previews: self.preview.unwrap_or(false),
+            ..Request::default()
+        }
+    }
+}
+
+/// The files that an input names.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) image: Option<Picture>,
+    pub(super) mask: Option<Mask>,
+    pub(super) loras: Vec<Lora>,
+}
+
+impl LoraInput {
+    fn scale(&self) -> f64 {
+        self.scale.unwrap_or(1.0)
+    }
+}
+
+/// The names of a request's fields in the input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FieldNames {
+    image_size: Option<ImageSize>,
+}
+
+impl FieldNames {
+    /// Returns the path of a field of [`Request`].
+    pub(super) fn path(self, field: &'static str) -> Vec<&'static str> {
+        match (field, self.image_size) {
+            ("width" | "height", Some(size)) => size.path(field),
+            ("image", _) => vec![IMAGE_URL],
+            ("mask", _) => vec![MASK_URL],
+            _ => vec![field],
         }
     }
 }
@@ -169,7 +296,12 @@ mod tests {
             ("num_images", json!(5)),
             ("seed", json!(-2)),
             ("seed", json!(18_446_744_073_709_551_616_f64)),
-            ("loras", json!([])),
+            ("loras", json!("a")),
+            ("loras", json!([{"path": "a.safetensors", "scale": 11}])),
+            ("mask_url", json!(7)),
+            ("image_size", json!("large")),
+            ("output_format", json!("gif")),
+            ("sync_mode", json!("yes")),
             ("scheduler", json!(7)),
             ("image_url", json!(7)),
             ("strength", json!(0)),
@@ -181,6 +313,73 @@ mod tests {
     }
 
     #[test]
+    fn a_size_beside_another_one_must_equal_it() {
+        let at_fault = |width: u32| {
+            let size = json!({"width": 64, "height": 128});
+            let input = json!({"prompt": "x", "width": width, "image_size": size});
+            let spec = job("", input);
+            let size = |input: Input| {
+                let request = input.request(&spec, Files::default());
+                (request.width, request.height)
+            };
+            Input::read(&spec).map(size).map_err(|error| error.message)
+        };
+        assert_eq!(at_fault(64), Ok((Some(64), Some(128))));
+        let error = "width: 72, but image_size has 64: give one of them".to_owned();
+        assert_eq!(at_fault(72), Err(error));
+    }
+
+    #[test]
+    fn a_side_of_an_image_size_is_named_by_its_path() {
+        let spec = |size: Value| job("", json!({"prompt": "x", "image_size": size}));
+        let error = Input::read(&spec(json!({"width": 63, "height": 64}))).unwrap_err();
+        assert_eq!(error.detail[0].loc, ["body", "image_size", "width"]);
+        let names = |size: Value| Input::read(&spec(size)).unwrap().field_names();
+        let sides = names(json!({"width": 64.0, "height": 64}));
+        assert_eq!(sides.path("width"), ["image_size", "width"]);
+        assert_eq!(names(json!("square")).path("height"), ["image_size"]);
+        assert_eq!(names(Value::Null).path("height"), ["height"]);
+    }
+
+    #[test]
+    fn a_lora_is_validated() {
+        let refusal = |loras: Value| {
+            let spec = job("", json!({"prompt": "x", "loras": loras}));
+            Input::read(&spec).map(drop).map_err(|error| error.message)
+        };
+        assert_eq!(refusal(json!([])), Ok(()));
+        let lora = json!([{"path": "a.safetensors", "scale": 0.5}]);
+        assert_eq!(refusal(lora), Ok(()));
+        for (lora, place) in [
+            (json!({"path": "a", "scale": "1"}), "loras.0.scale"),
+            (json!({"scale": 1}), "loras.0.path"),
+            (json!({"path": "a", "weight": 1}), "loras.0.weight"),
+        ] {
+            let error = refusal(json!([lora])).unwrap_err();
+            assert!(error.starts_with(place), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_format_is_png_unless_another_one_is_given() {
+        let delivery = |fields: Value| {
+            let mut input = json!({"prompt": "x"});
+            input
+                .as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            Input::read(&job("", input)).unwrap().delivery()
+        };
+        assert_eq!(delivery(json!({})).format, OutputFormat::Png);
+        for format in ["jpeg", "jpg"] {
+            let format = delivery(json!({"output_format": format})).format;
+            assert_eq!(format, OutputFormat::Jpeg);
+        }
+        let inline = delivery(json!({"sync_mode": true, "output_format": "webp"}));
+        assert!(inline.inline && inline.format == OutputFormat::Webp);
+    }
+
+    #[test]
     fn fals_names_are_read_too_and_the_model_comes_from_the_hint() {
         let spec = job(
             "shapes",
@@ -188,7 +387,7 @@ mod tests {
         );
         let input = Input::read(&spec).unwrap();
         assert_eq!(input.model(&spec, &[]).unwrap(), "shapes");
-        let request = input.request(&spec, None);
+        let request = input.request(&spec, Files::default());
         assert_eq!((request.steps, request.guidance), (Some(7), Some(2.5)));
         assert!(request.seed <= u64::from(u32::MAX));
         let nameless = job("", json!({"prompt": "x"}));
@@ -204,7 +403,13 @@ mod tests {
         let seed = |seed: Value| {
             let spec = job("m", json!({"prompt": "x", "seed": seed}));
             let drawn = spec.id.coin() & u64::from(u32::MAX);
-            (Input::read(&spec).unwrap().request(&spec, None).seed, drawn)
+            (
+                Input::read(&spec)
+                    .unwrap()
+                    .request(&spec, Files::default())
+                    .seed,
+                drawn,
+            )
         };
         assert_eq!(seed(json!(u64::MAX)).0, u64::MAX);
         assert_eq!(seed(json!(42.0)).0, 42);
@@ -228,6 +433,8 @@ mod tests {
             (&seed["minimum"], &seed["maximum"]),
             (&json!(-1), &json!(u64::MAX))
         );
+        let formats = &schema["properties"]["output_format"]["enum"];
+        assert_eq!(formats, &json!(["png", "jpeg", "jpg", "webp", null]));
         let hint = warmq_types::input_schema::hint_path(&schema);
         assert_eq!(hint.unwrap().to_string(), "input.model");
         assert!(!schema.to_string().contains("$ref"));

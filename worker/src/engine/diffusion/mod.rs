@@ -4,17 +4,20 @@
 //! A hint is a model's name. Pipelines are kept in a [`ModelCache`] and never leave this engine's
 //! thread.
 
+mod image_size;
 mod input;
-mod picture;
+mod loras;
+pub(crate) mod output;
+pub(crate) mod picture;
 mod servable;
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use serde_json::{Value, json};
 use warmq_diffusion::{
-    Catalog, Device, Error, LoadStep, Manifest, Observer, Picture, Pipeline, Request, Stamp,
+    Catalog, Device, Error, LoadStep, Manifest, Mask, Observer, Picture, Pipeline, Request, Stamp,
+    Truncation,
 };
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
@@ -23,13 +26,15 @@ use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 
 use super::picture::IMAGE_URL;
 use super::{
-    BuildError, Description, Ended, Engine, Failure, File, Options, Produced, RunContext,
-    input as seam, millis,
+    BuildError, Description, Ended, Engine, Failure, Options, Produced, RunContext, input as seam,
+    millis,
 };
 use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache::{self, Loaded, Loader, ModelCache};
-use input::Input;
+use input::{FieldNames, Files, Input, MASK_URL};
+use loras::LoraFolder;
+use output::Drawn;
 use servable::ServableModels;
 
 /// Size limit of an input picture's file.
@@ -39,6 +44,7 @@ const MAX_PICTURE_BYTES: usize = 10 << 20;
 pub struct Diffusion {
     cache: ModelCache<Models>,
     servable: ServableModels,
+    loras: LoraFolder,
     budget_bytes: u64,
     // Set by the user: torch has applied it already.
     threads_are_set: bool,
@@ -64,10 +70,18 @@ impl Diffusion {
                 "a model's folder cannot be read: it is not in the catalog"
             );
         }
+        let unsupported = catalog.unsupported();
+        for error in &unsupported {
+            tracing::warn!(%error, "not in the catalog");
+        }
         if catalog.names().is_empty() {
+            let found: String = unsupported
+                .iter()
+                .map(|error| format!("; {error}"))
+                .collect();
             return Err(BuildError::Setting(format!(
                 "models: {} contains no model (a folder with a manifest.json or a \
-                 model_index.json); set another with --models",
+                 model_index.json); set another with --models{found}",
                 options.models.display()
             )));
         }
@@ -94,6 +108,7 @@ impl Diffusion {
         Ok(Self {
             cache: ModelCache::new(Models { catalog, device }, budget_bytes),
             servable,
+            loras: LoraFolder::new(options.loras.clone()),
             budget_bytes,
             threads_are_set: std::env::var_os("OMP_NUM_THREADS").is_some(),
         })
@@ -105,53 +120,72 @@ impl Diffusion {
         context: &mut dyn RunContext,
         ended: &mut Ended,
     ) -> Result<Produced, Failure> {
-        let input = Input::read(job)?;
-        let model = input.model(job, &self.servable.names())?;
-        let image = match input.starts_from_picture() {
-            true => context.file(IMAGE_URL).map(picture::read).transpose()?,
-            false => None,
+        let Examined {
+            input,
+            names,
+            model,
+            stamp,
+        } = self.examine(job)?;
+        let files = self.files(&input, context)?;
+        let delivery = input.delivery();
+        let request = input.request(job, files);
+        self.cache.drop_if_changed(&model);
+        let timings = &mut ended.timings;
+        timings.warm = self.cache.contains(&model);
+        let (pictures, truncations) = match self.draw(&model, &request, context, timings) {
+            Ok(drawn) => drawn,
+            Err(error) => return Err(self.failed(&model, stamp, error, names)),
         };
-        let request = input.request(job, image);
+        ended.model = Some(model.clone());
+        let drawn = Drawn {
+            pictures,
+            truncations,
+            model,
+            request: &request,
+            timings: ended.timings,
+        };
+        Ok(output::produce(&drawn, delivery)?)
+    }
+
+    /// Reads the files that the input names.
+    fn files(&self, input: &Input, context: &dyn RunContext) -> Result<Files, JobError> {
+        let mut files = Files {
+            loras: input.lora_files(&self.loras)?,
+            ..Files::default()
+        };
+        if input.starts_from_picture()
+            && let Some(file) = context.file(IMAGE_URL)
+        {
+            let image = picture::read(file).map_err(|error| error.in_field(IMAGE_URL))?;
+            files.image = Some(image);
+        }
+        if input.has_mask()
+            && let Some(file) = context.file(MASK_URL)
+        {
+            let mask = picture::read_mask(file).map_err(|error| error.in_field(MASK_URL))?;
+            files.mask = Some(mask);
+        }
+        Ok(files)
+    }
+
+    /// Checks a job's input and its model, as far as possible without loading anything.
+    fn examine(&self, job: &JobSpec) -> Result<Examined, Failure> {
+        let input = Input::read(job)?;
+        let names = input.field_names();
+        let model = input.model(job, &self.servable.names())?;
         let stamp = match self.cache.loader().catalog.stamp(&model) {
             Ok(stamp) => stamp,
-            Err(error) => return Err(self.unknown(&model, error)),
+            Err(error) => return Err(self.unknown(&model, error, names)),
         };
         if let Some(fault) = self.servable.refusal(&model, &stamp) {
             return Err(fault.clone().into());
         }
-        self.cache.drop_if_changed(&model);
-        let timings = &mut ended.timings;
-        timings.warm = self.cache.contains(&model);
-        let pictures = self.draw(&model, &request, context, timings);
-        let pictures = match pictures {
-            Ok(pictures) => pictures,
-            Err(error) => return Err(self.failed(&model, stamp, error)),
-        };
-        ended.model = Some(model.clone());
-
-        let mut produced = Produced::default();
-        let mut images = Vec::with_capacity(pictures.len());
-        for (index, drawn) in pictures.iter().enumerate() {
-            images.push(json!({
-                "url": Value::Null,
-                "width": drawn.width,
-                "height": drawn.height,
-                "content_type": "image/png",
-            }));
-            produced.files.push(File {
-                name: format!("{index}.png"),
-                pointer: format!("/images/{index}/url"),
-                bytes: picture::png(drawn)?,
-            });
-        }
-        produced.output = json!({
-            "images": images,
-            "seed": request.seed,
-            "prompt": request.prompt,
-            "model": model,
-            "timings": {"load_ms": ended.timings.load_ms, "inference_ms": ended.timings.run_ms},
-        });
-        Ok(produced)
+        Ok(Examined {
+            input,
+            names,
+            model,
+            stamp,
+        })
     }
 
     /// Loads the model if needed, and generates; out of memory, retries once without the other
@@ -162,7 +196,7 @@ impl Diffusion {
         request: &Request,
         context: &mut dyn RunContext,
         timings: &mut Timings,
-    ) -> Result<Vec<Picture>, model_cache::Error<Error>> {
+    ) -> Result<(Vec<Picture>, Vec<Truncation>), model_cache::Error<Error>> {
         let threads_are_set = self.threads_are_set;
         self.cache.with_room(model, |cache| {
             let is_loaded = cache.contains(model);
@@ -183,24 +217,33 @@ impl Diffusion {
                 return Err(model_cache::Error::Load(Error::Cancelled));
             }
             if !threads_are_set {
-                warmq_diffusion::set_threads(threads(pipeline.manifest()));
+                set_threads(pipeline.manifest());
             }
             let begun = Instant::now();
             let pictures = pipeline.generate(request, &mut Steps::new(context));
             timings.run_ms = millis(begun);
-            pictures.map_err(model_cache::Error::Load)
+            let truncations = pipeline.truncations(request);
+            pictures
+                .and_then(|pictures| Ok((pictures, truncations?)))
+                .map_err(model_cache::Error::Load)
         })
     }
 
     /// Maps an error to the job's or the runner's. A model that cannot be loaded leaves the catalog
     /// for a while.
-    fn failed(&mut self, model: &str, stamp: Stamp, error: model_cache::Error<Error>) -> Failure {
+    fn failed(
+        &mut self,
+        model: &str,
+        stamp: Stamp,
+        error: model_cache::Error<Error>,
+        names: FieldNames,
+    ) -> Failure {
         let (failure, is_models) = match error {
             model_cache::Error::TooLarge(refused) => (Failure::from(refused), true),
             model_cache::Error::Load(error) => {
                 let is_models =
                     matches!(error, Error::BadCheckpoint { .. } | Error::Catalog { .. });
-                (failure(error), is_models)
+                (failure(error, names), is_models)
             }
         };
         if let (true, Failure::Runner(fault)) = (is_models, &failure) {
@@ -210,10 +253,10 @@ impl Diffusion {
     }
 
     /// Maps an unknown model to a failure: a fault if it was in the catalog before.
-    fn unknown(&self, model: &str, error: Error) -> Failure {
+    fn unknown(&self, model: &str, error: Error, names: FieldNames) -> Failure {
         match self.servable.missing(model) {
             Some(fault) => fault.into(),
-            None => failure(error),
+            None => failure(error, names),
         }
     }
 }
@@ -233,10 +276,12 @@ impl Engine for Diffusion {
             device: self.cache.loader().device.to_string(),
             models: self.servable.names(),
             input_schema: seam::schema::<Input>(),
-            files: vec![FileField {
-                name: IMAGE_URL,
-                max_bytes: MAX_PICTURE_BYTES,
-            }],
+            files: [IMAGE_URL, MASK_URL]
+                .map(|name| FileField {
+                    name,
+                    max_bytes: MAX_PICTURE_BYTES,
+                })
+                .into(),
         }
     }
 
@@ -250,6 +295,33 @@ impl Engine for Diffusion {
             memory_bytes: self.cache.bytes(),
             slots: self.cache.slots(),
         }
+    }
+
+    fn check_input(&mut self, job: &JobSpec) -> Result<(), Failure> {
+        let Examined {
+            input,
+            names,
+            model,
+            stamp,
+        } = self.examine(job)?;
+        // Stand for picture and mask, whose proportions no check depends on.
+        let files = Files {
+            image: input.starts_from_picture().then(|| Picture {
+                width: 1,
+                height: 1,
+                rgb: vec![0; 3],
+            }),
+            mask: input.has_mask().then(|| Mask {
+                width: 1,
+                height: 1,
+                luma: vec![0],
+            }),
+            loras: input.lora_files(&self.loras)?,
+        };
+        let request = input.request(job, files);
+        let manifest = self.cache.loader().catalog.manifest(&model);
+        let checked = manifest.and_then(|manifest| request.check(&manifest));
+        checked.map_err(|error| self.failed(&model, stamp, model_cache::Error::Load(error), names))
     }
 
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
@@ -272,6 +344,15 @@ impl Engine for Diffusion {
             false => Ok(names),
         }
     }
+}
+
+/// A job's input whose model exists.
+struct Examined {
+    input: Input,
+    names: FieldNames,
+    model: String,
+    /// Identity of the model's files.
+    stamp: Stamp,
 }
 
 /// The models of a folder, and the device that they are loaded onto.
@@ -357,22 +438,21 @@ impl Observer for Steps<'_> {
     fn preview(&mut self, preview: Picture) {
         // Cancellation is checked before the next step.
         let _ = self.context.progress(Progress {
-            preview: picture::data_uri(&preview),
+            preview: picture::preview(&preview),
             ..self.last.clone()
         });
     }
 }
 
 /// Maps an error to the job's error, in fal's format, or to a fault.
-fn failure(error: Error) -> Failure {
+fn failure(error: Error, names: FieldNames) -> Failure {
     match error {
         Error::Cancelled => Failure::Cancelled,
         Error::UnknownModel { .. } => {
             JobError::field(&["model"], "model_not_found", error.to_string()).into()
         }
         Error::InvalidRequest { field, message } => {
-            let field = if field == "image" { IMAGE_URL } else { field };
-            JobError::field(&[field], "value_error", message).into()
+            JobError::field(&names.path(field), "value_error", message).into()
         }
         error => servable::fault(error).into(),
     }
@@ -381,10 +461,36 @@ fn failure(error: Error) -> Failure {
 /// Networks up to this width are fastest on one thread.
 const MAX_WIDTH_OF_ONE_THREAD: i64 = 256;
 
-/// Threads per tensor operation on the CPU.
-fn threads(manifest: &Manifest) -> usize {
-    match manifest.networks.width() <= MAX_WIDTH_OF_ONE_THREAD {
+/// Sets the threads per tensor operation on the CPU.
+pub(crate) fn set_threads(manifest: &Manifest) {
+    warmq_diffusion::set_threads(match manifest.networks.width() <= MAX_WIDTH_OF_ONE_THREAD {
         true => 1,
         false => std::thread::available_parallelism().map_or(1, NonZero::get),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineKind;
+    use warmq_config::ByteSize;
+
+    #[test]
+    fn a_folder_without_models_is_refused_by_what_it_contains_instead() {
+        let folder = std::env::temp_dir().join(format!("warmq-no-models-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("flux-Q4.gguf"), "GGUF").unwrap();
+        let engine = Diffusion::new(&Options {
+            kind: EngineKind::Diffusion,
+            models: folder.clone(),
+            loras: None,
+            memory_budget: ByteSize(1 << 30),
+            device: "cpu".to_owned(),
+            slots: 1,
+        });
+        let error = engine.err().unwrap().to_string();
+        assert!(error.contains("contains no model"), "{error}");
+        assert!(error.contains("GGUF is not supported: download"), "{error}");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -2,23 +2,32 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use warmq_diffusion::Picture;
-use warmq_types::job::JobError;
+use image::{ExtendedColorType, Rgba, RgbaImage, imageops};
+use warmq_diffusion::{Mask, Picture};
 
-use crate::engine::picture as seam;
+use crate::engine::picture::{self as seam, OutputFormat, UnreadablePicture};
 use crate::fault::Fault;
 
 /// JPEG quality of a preview: 2 KB at 64 × 64 pixels.
 const PREVIEW_QUALITY: u8 = 80;
 
-/// Decodes a user's picture.
+/// Decodes a user's picture. Transparent parts become white: their hidden colours are arbitrary,
+/// mostly black.
 ///
 /// # Errors
-/// A 422 with the reason: not a picture, or too large.
-pub(super) fn read(file: &[u8]) -> Result<Picture, JobError> {
-    let rgb = seam::read(file)?.into_rgb8();
+/// The reason for its owner: not a picture, truncated, or too large.
+pub(crate) fn read(file: &[u8]) -> Result<Picture, UnreadablePicture> {
+    let decoded = seam::read(file)?;
+    let rgb = match decoded.color().has_alpha() {
+        true => {
+            let (width, height) = (decoded.width(), decoded.height());
+            let mut page = RgbaImage::from_pixel(width, height, Rgba([255; 4]));
+            imageops::overlay(&mut page, &decoded.into_rgba8(), 0, 0);
+            image::DynamicImage::from(page).into_rgb8()
+        }
+        false => decoded.into_rgb8(),
+    };
     Ok(Picture {
         width: rgb.width(),
         height: rgb.height(),
@@ -26,26 +35,44 @@ pub(super) fn read(file: &[u8]) -> Result<Picture, JobError> {
     })
 }
 
-/// Encodes a picture as a PNG.
+/// Decodes a user's mask.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_mask(file: &[u8]) -> Result<Mask, UnreadablePicture> {
+    let luma = seam::read(file)?.into_luma8();
+    Ok(Mask {
+        width: luma.width(),
+        height: luma.height(),
+        luma: luma.into_raw(),
+    })
+}
+
+/// Encodes a picture.
 ///
 /// # Errors
 /// The number of pixels does not match the sides.
-pub(super) fn png(picture: &Picture) -> Result<Vec<u8>, Fault> {
+pub(crate) fn encode(picture: &Picture, format: OutputFormat) -> Result<Vec<u8>, Fault> {
     let Picture { width, height, rgb } = picture;
-    seam::png(rgb, *width, *height, ExtendedColorType::Rgb8)
+    format.encode(rgb, *width, *height, ExtendedColorType::Rgb8)
+}
+
+/// Returns a file as a `data:` URI.
+pub(super) fn data_uri(content_type: &str, file: &[u8]) -> String {
+    format!(
+        "data:{content_type};base64,{}",
+        BASE64_STANDARD.encode(file)
+    )
 }
 
 /// Encodes a small picture as a `data:` URI; `None` if it cannot be encoded.
-pub(super) fn data_uri(picture: &Picture) -> Option<String> {
+pub(super) fn preview(picture: &Picture) -> Option<String> {
     let Picture { width, height, rgb } = picture;
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, PREVIEW_QUALITY)
         .encode(rgb, *width, *height, ExtendedColorType::Rgb8)
         .ok()?;
-    Some(format!(
-        "data:image/jpeg;base64,{}",
-        BASE64_STANDARD.encode(jpeg)
-    ))
+    Some(data_uri("image/jpeg", &jpeg))
 }
 
 #[cfg(test)]
@@ -53,17 +80,31 @@ mod tests {
     use super::*;
     use crate::engine::picture::testing::noise;
 
-    fn preview(width: u32, height: u32) -> String {
+    fn preview_of(width: u32, height: u32) -> String {
         let rgb = noise(width, height).into_raw();
-        data_uri(&Picture { width, height, rgb }).unwrap()
+        preview(&Picture { width, height, rgb }).unwrap()
+    }
+
+    #[test]
+    fn transparent_parts_become_white_and_half_transparent_ones_lighter() {
+        let hidden = Rgba([0, 0, 0, 0]);
+        let mut cutout = RgbaImage::from_pixel(2, 2, hidden);
+        cutout.put_pixel(1, 0, Rgba([200, 0, 0, 255]));
+        cutout.put_pixel(1, 1, Rgba([0, 0, 0, 128]));
+        let mut file = std::io::Cursor::new(Vec::new());
+        cutout.write_to(&mut file, image::ImageFormat::Png).unwrap();
+        let picture = read(&file.into_inner()).unwrap();
+        let grey = picture.rgb[9..12].to_vec();
+        assert_eq!(picture.rgb[..9], [255, 255, 255, 200, 0, 0, 255, 255, 255]);
+        assert!(grey.iter().all(|part| part.abs_diff(127) <= 1), "{grey:?}");
     }
 
     #[test]
     fn a_preview_is_a_few_kilobytes() {
-        let large = preview(64, 64);
+        let large = preview_of(64, 64);
         assert!(large.starts_with("data:image/jpeg;base64,/9j/"));
         assert!(large.len() < 10_000, "{} bytes of pure noise", large.len());
-        let small = preview(8, 8);
+        let small = preview_of(8, 8);
         assert!(small.len() < 1_500, "{} bytes", small.len());
     }
 }

@@ -31,7 +31,7 @@ fn default_tolerance() -> f64 {
 
 impl Edit for Cutout {
     fn check(&self) -> Result<(), JobError> {
-        input::check_range("tolerance", self.tolerance, 0.0..=1.0).map(drop)
+        input::check_range(&["tolerance"], self.tolerance, 0.0..=1.0).map(drop)
     }
 
     fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError> {

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use warmq_store::RunnerReport;
 use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 
-use super::picture::{self, IMAGE_URL};
+use super::picture::{self, IMAGE_URL, OutputFormat};
 use super::{Description, Ended, Engine, Failure, File, Produced, RunContext, input, millis};
 use crate::input_files::FileField;
 
@@ -78,6 +78,10 @@ impl<E: Edit> Engine for Editor<E> {
         }
     }
 
+    fn check_input(&mut self, job: &JobSpec) -> Result<(), Failure> {
+        Ok(input::parse::<E>(&job.input)?.check()?)
+    }
+
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
         let begun = Instant::now();
         let result = produce::<E>(job, context);
@@ -100,12 +104,13 @@ fn produce<E: Edit>(job: &JobSpec, context: &mut dyn RunContext) -> Result<Produ
     edit.check()?;
     let file = context.file(IMAGE_URL);
     let file = file.ok_or_else(|| JobError::field(&[IMAGE_URL], "missing", "Field required"))?;
-    let given = picture::read(file)?;
+    let given = picture::read(file).map_err(|error| error.in_field(IMAGE_URL))?;
     report_stage(1, context)?;
     let made = edit.apply(given)?;
     report_stage(2, context)?;
     let (width, height) = (made.width(), made.height());
-    let png = picture::png(made.as_bytes(), width, height, made.color().into())?;
+    let colours = made.color().into();
+    let png = OutputFormat::Png.encode(made.as_bytes(), width, height, colours)?;
     report_stage(STAGES, context)?;
     Ok(Produced {
         output: json!({"image": {
@@ -148,7 +153,10 @@ mod tests {
 
     fn a_png() -> Vec<u8> {
         let picture = DynamicImage::from(noise(16, 8));
-        picture::png(picture.as_bytes(), 16, 8, picture.color().into()).unwrap()
+        let colours = picture.color().into();
+        OutputFormat::Png
+            .encode(picture.as_bytes(), 16, 8, colours)
+            .unwrap()
     }
 
     fn input() -> Value {

@@ -47,7 +47,7 @@ fn default_factor() -> u32 {
 
 impl Edit for Upscale {
     fn check(&self) -> Result<(), JobError> {
-        input::check_range("factor", self.factor, 1..=4).map(drop)
+        input::check_range(&["factor"], self.factor, 1..=4).map(drop)
     }
 
     fn apply(&self, picture: DynamicImage) -> Result<DynamicImage, JobError> {

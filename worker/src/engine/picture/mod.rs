@@ -1,17 +1,24 @@
 //! Decodes and encodes pictures for all engines. Input is untrusted: pixels and memory are limited
 //! before decoding starts.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | this one | decodes the pictures of users |
+//! | `truncated` | detects truncated pictures |
+//! | [`format`](OutputFormat) | encodes pictures |
 
-use std::io::Cursor;
+mod format;
+mod truncated;
+
+use std::io::{Cursor, ErrorKind};
 use std::panic::catch_unwind;
 
 use image::error::LimitErrorKind;
-use image::{
-    DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
-};
-use warmq_types::fault::FaultKind;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use warmq_types::job::JobError;
 
-use crate::fault::Fault;
+pub(crate) use format::OutputFormat;
+use truncated::is_truncated;
 
 /// The input field that names the picture.
 pub(super) const IMAGE_URL: &str = "image_url";
@@ -22,23 +29,52 @@ pub(super) const MAX_SIDE: u32 = 4096;
 /// Memory limit of a decoder, including the pixels: 4096 × 4096 of 8 bytes, and a margin.
 const MAX_DECODER_BYTES: u64 = 160 << 20;
 
-/// Decodes a PNG, JPEG or WebP; the first frame of an animation.
+/// Decodes a PNG, JPEG or WebP, upright; the first frame of an animation.
 ///
 /// # Errors
-/// A 422 with the reason: not a picture, or too large.
-pub(super) fn read(file: &[u8]) -> Result<DynamicImage, JobError> {
+/// The reason for the picture's owner: not a picture, truncated, or too large.
+pub(crate) fn read(file: &[u8]) -> Result<DynamicImage, UnreadablePicture> {
     // A panic of a decoder fails the job, not the engine.
     let decoded = catch_unwind(|| decode(file));
-    decoded.unwrap_or_else(|_| Err(refused("image_load_error", "the picture cannot be decoded")))
+    decoded.unwrap_or_else(|_| {
+        let message = "the picture cannot be decoded";
+        Err(UnreadablePicture::new("image_load_error", message))
+    })
 }
 
-fn decode(file: &[u8]) -> Result<DynamicImage, JobError> {
+/// Why a picture cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct UnreadablePicture {
+    /// fal's error type.
+    error_type: &'static str,
+    message: String,
+}
+
+impl UnreadablePicture {
+    fn new(error_type: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            error_type,
+            message: message.into(),
+        }
+    }
+
+    /// Returns the error of a job whose input field names the picture: a 422.
+    pub(super) fn in_field(self, field: &str) -> JobError {
+        JobError::field(&[field], self.error_type, self.message)
+    }
+}
+
+fn decode(file: &[u8]) -> Result<DynamicImage, UnreadablePicture> {
     let known = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP];
     let format = image::guess_format(file).ok();
     let Some(format) = format.filter(|format| known.contains(format)) else {
         let message = "not a PNG, JPEG or WebP picture";
-        return Err(refused("unsupported_image_format", message));
+        return Err(UnreadablePicture::new("unsupported_image_format", message));
     };
+    if is_truncated(file, format) {
+        return Err(truncated());
+    }
     let mut limits = Limits::no_limits();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -46,53 +82,34 @@ fn decode(file: &[u8]) -> Result<DynamicImage, JobError> {
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     reader.limits(limits.clone());
     // Reads only the header so far.
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
-    (limits.reserve(decoder.total_bytes())).map_err(unreadable)?;
-    decoder.set_limits(limits).map_err(unreadable)?;
-    let orientation = decoder.orientation().map_err(unreadable)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    let mut decoder = reader.into_decoder()?;
+    limits.reserve(decoder.total_bytes())?;
+    decoder.set_limits(limits)?;
+    let orientation = decoder.orientation()?;
+    let mut picture = DynamicImage::from_decoder(decoder)?;
     picture.apply_orientation(orientation);
     Ok(picture)
 }
 
-fn unreadable(error: ImageError) -> JobError {
-    match error {
-        ImageError::Limits(limit) if limit.kind() == LimitErrorKind::DimensionError => refused(
-            "image_too_large",
-            format!("larger than {MAX_SIDE} x {MAX_SIDE} pixels"),
-        ),
-        ImageError::Limits(_) => refused("image_too_large", "decoding takes too much memory"),
-        error => refused(
-            "image_load_error",
-            format!("the picture cannot be decoded: {error}"),
-        ),
+fn truncated() -> UnreadablePicture {
+    UnreadablePicture::new("image_load_error", "the picture is truncated")
+}
+
+impl From<ImageError> for UnreadablePicture {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::Limits(limit) if limit.kind() == LimitErrorKind::DimensionError => {
+                let message = format!("larger than {MAX_SIDE} x {MAX_SIDE} pixels");
+                Self::new("image_too_large", message)
+            }
+            ImageError::Limits(_) => Self::new("image_too_large", "decoding takes too much memory"),
+            ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => truncated(),
+            error => {
+                let message = format!("the picture cannot be decoded: {error}");
+                Self::new("image_load_error", message)
+            }
+        }
     }
-}
-
-fn refused(error_type: &str, message: impl Into<String>) -> JobError {
-    JobError::field(&[IMAGE_URL], error_type, message)
-}
-
-/// Encodes pixels, row by row, as a PNG.
-///
-/// # Errors
-/// A fault of the engine: the number of pixels does not match the sides.
-pub(super) fn png(
-    pixels: &[u8],
-    width: u32,
-    height: u32,
-    colours: ExtendedColorType,
-) -> Result<Vec<u8>, Fault> {
-    let mut png = Cursor::new(Vec::new());
-    let written =
-        image::write_buffer_with_format(&mut png, pixels, width, height, colours, ImageFormat::Png);
-    written.map_err(|error| {
-        Fault::new(
-            FaultKind::Engine,
-            format!("the picture cannot be encoded: {error}"),
-        )
-    })?;
-    Ok(png.into_inner())
 }
 
 #[cfg(test)]
@@ -123,7 +140,7 @@ mod tests {
     }
 
     fn refusal(file: &[u8]) -> String {
-        let error = read(file).unwrap_err();
+        let error = read(file).unwrap_err().in_field(IMAGE_URL);
         assert_eq!(
             (error.status, &error.detail[0].loc[1]),
             (422, &IMAGE_URL.into())
@@ -223,21 +240,34 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_or_damaged_picture_is_refused() {
-        for format in [ImageFormat::Png, ImageFormat::WebP] {
+    fn a_truncated_picture_is_refused_as_such() {
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Jpeg] {
             let whole = encoded(format);
-            for length in [13, 30, whole.len() / 2, whole.len() - 13] {
-                assert_eq!(
-                    refusal(&whole[..length]),
-                    "image_load_error",
-                    "{format:?}, {length}"
-                );
+            for length in [30, whole.len() / 2, whole.len() - 13] {
+                let error = read(&whole[..length]).unwrap_err();
+                assert_eq!(error.error_type, "image_load_error", "{format:?}, {length}");
+                if length > 30 {
+                    let message = "the picture is truncated";
+                    assert_eq!(error.message, message, "{format:?}, {length}");
+                }
             }
         }
-        // Of a JPEG what is there is drawn, as browsers do.
-        let jpeg = encoded(ImageFormat::Jpeg);
-        assert_eq!(refusal(&jpeg[..30]), "image_load_error");
-        // Whatever comes, it is an answer.
+    }
+
+    #[test]
+    fn a_picture_is_turned_upright() {
+        // A directory with one entry: orientation (0x0112), a short, is 6: rotate by 90°.
+        let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        let segment = [b"\xff\xe1", &length[..], exif].concat();
+        let mut jpeg = encoded(ImageFormat::Jpeg);
+        let lying = read(&jpeg).unwrap();
+        jpeg.splice(2..2, segment);
+        assert_eq!(read(&jpeg).unwrap(), lying.rotate90());
+    }
+
+    #[test]
+    fn a_damaged_picture_ends_no_thread() {
         for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Jpeg] {
             let whole = encoded(format);
             for place in 0..whole.len() {

@@ -1,6 +1,6 @@
 //! Tables of text.
 
-use warmq_types::text::escape;
+use crate::text::escape;
 
 /// A table: a header, and rows with as many cells.
 #[derive(Debug, Clone)]

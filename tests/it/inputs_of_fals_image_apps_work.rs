@@ -1,0 +1,151 @@
+//! The diffusion engine takes the inputs of fal's image apps and answers in their shape.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use warmq_testkit::{Worker, WorkerOptions};
+use warmq_tests::System;
+
+const APP: &str = "warmq/diffusion";
+
+async fn painter(system: &System) -> Worker {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let options = WorkerOptions::diffusion("painter", APP, models);
+    system.worker(options).await
+}
+
+/// Runs a job of the model `shapes` with these fields and returns the status and body.
+async fn run(system: &System, fields: Value) -> (StatusCode, Value) {
+    let mut input = json!({"prompt": "a red circle", "model": "shapes", "steps": 1});
+    let fields = fields.as_object().unwrap().clone();
+    input.as_object_mut().unwrap().extend(fields);
+    let body = input.to_string();
+    let path = format!("/run/{APP}");
+    let answer = system.http(Method::POST, &path, &[], body).await;
+    (answer.status, answer.body)
+}
+
+/// Returns the path and message of the only error of a refused input.
+async fn refusal(system: &System, fields: Value) -> (Value, String) {
+    let (status, body) = run(system, fields.clone()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{fields}: {body}");
+    let detail = body["detail"].as_array().unwrap();
+    assert_eq!(detail.len(), 1, "{fields}: {body}");
+    let message = detail[0]["msg"].as_str().unwrap().to_owned();
+    (detail[0]["loc"].clone(), message)
+}
+
+#[tokio::test]
+async fn pictures_have_the_requested_format_and_are_inline_in_sync_mode() {
+    let system = System::start().await;
+    let _painter = painter(&system).await;
+    for (format, content_type, begin) in [
+        ("png", "image/png", &b"\x89PNG"[..]),
+        ("jpeg", "image/jpeg", b"\xff\xd8\xff"),
+        ("jpg", "image/jpeg", b"\xff\xd8\xff"),
+        ("webp", "image/webp", b"RIFF"),
+    ] {
+        let input = json!({"output_format": format, "num_images": 2});
+        let (status, output) = run(&system, input).await;
+        assert_eq!(status, StatusCode::OK, "{output}");
+        let image = &output["images"][1];
+        assert_eq!(image["content_type"], content_type);
+        let file = system.fetch(image["url"].as_str().unwrap()).await;
+        assert_eq!(file.headers["content-type"], content_type);
+        assert!(file.bytes.starts_with(begin), "{format}");
+
+        let input = json!({"output_format": format, "num_images": 2, "sync_mode": true});
+        let (_, inline) = run(&system, input).await;
+        let url = inline["images"][1]["url"].as_str().unwrap();
+        let data = url.strip_prefix(&format!("data:{content_type};base64,"));
+        let data = BASE64_STANDARD.decode(data.unwrap()).unwrap();
+        assert_eq!(image::load_from_memory(&data).unwrap().width(), 64);
+    }
+    let (_, output) = run(&system, json!({"seed": 7})).await;
+    assert_eq!(output["has_nsfw_concepts"], json!([false]));
+    assert!(output["timings"]["inference"].is_f64(), "{output}");
+    assert_eq!(
+        (&output["seed"], &output["model"]),
+        (&json!(7), &json!("shapes"))
+    );
+    system.cleanup().await;
+}
+
+#[tokio::test]
+async fn a_size_is_a_name_or_two_sides_and_errors_name_it() {
+    let system = System::start().await;
+    let _painter = painter(&system).await;
+    let sides = json!({"image_size": {"width": 64.0, "height": 6.4e1}, "width": 64});
+    let (status, output) = run(&system, sides).await;
+    assert_eq!(status, StatusCode::OK, "{output}");
+    assert_eq!(output["images"][0]["height"], 64);
+    let whole = json!(["body", "image_size"]);
+    for (size, loc, part) in [
+        // The router refuses these by the schema, the worker those that the model does not draw.
+        (json!("large"), whole.clone(), "landscape_16_9"),
+        (
+            json!({"width": 64}),
+            json!(["body", "image_size", "height"]),
+            "",
+        ),
+        (
+            json!({"width": 4096, "height": 64}),
+            json!(["body", "image_size", "width"]),
+            "2048",
+        ),
+        (json!("square_hd"), whole, "1024 is not in 64 to 64"),
+        (
+            json!({"width": 72, "height": 64}),
+            json!(["body", "image_size", "width"]),
+            "72",
+        ),
+    ] {
+        let (path, message) = refusal(&system, json!({"image_size": size})).await;
+        assert_eq!(path, loc, "{size}: {message}");
+        assert!(message.contains(part), "{size}: {message}");
+    }
+    let sides = json!({"image_size": {"width": 64, "height": 64}, "height": 128});
+    let (path, message) = refusal(&system, sides).await;
+    assert_eq!(path, json!(["body", "height"]));
+    assert_eq!(message, "128, but image_size has 64: give one of them");
+    system.cleanup().await;
+}
+
+#[tokio::test]
+async fn a_field_under_two_names_is_refused_and_so_is_a_lora() {
+    let system = System::start().await;
+    let _painter = painter(&system).await;
+    let (path, message) = refusal(&system, json!({"num_inference_steps": 2})).await;
+    assert_eq!(path, json!(["body", "num_inference_steps"]));
+    assert!(
+        message.contains("'steps' and 'num_inference_steps'"),
+        "{message}"
+    );
+    let loras = json!([{"path": "a.safetensors", "scale": 0.5}]);
+    let (path, message) = refusal(&system, json!({"loras": loras})).await;
+    assert_eq!(path, json!(["body", "loras"]));
+    assert!(message.contains("does not support LoRA yet"), "{message}");
+    let (status, _) = run(&system, json!({"loras": [], "guidance_scale": 2})).await;
+    assert_eq!(status, StatusCode::OK);
+    system.cleanup().await;
+}
+
+#[tokio::test]
+async fn a_cut_prompt_and_a_missing_safety_checker_are_noted() {
+    let system = System::start().await;
+    let _painter = painter(&system).await;
+    let (_, output) = run(&system, json!({"enable_safety_checker": false})).await;
+    assert_eq!(output.get("notes"), None);
+    let prompt = format!("{} a blue hat", "red ".repeat(14).trim());
+    let input = json!({"prompt": prompt, "enable_safety_checker": true});
+    let (_, output) = run(&system, input).await;
+    let notes = [
+        "the prompt was cut after 16 tokens: 'a blue hat' has no effect",
+        "no safety checker ran: this engine does not have one",
+    ];
+    assert_eq!(output["notes"], json!(notes));
+    system.cleanup().await;
+}
