@@ -104,6 +104,6 @@ pub(super) fn rules(manifest: &Manifest, spec: &FluxSpec) -> Vec<Rule> {
         (is_distance, "t5.max_distance: not above position_buckets / 4"),
         (t5.norm_epsilon > 0.0 && t5.norm_epsilon < 1.0, "t5.norm_epsilon: not between 0 and 1"),
         ((2..=1024).contains(&t5.context), "t5.context: not in 2..=1024"),
-        (manifest.image.multiple_of % unit == 0, "image.multiple_of: not of two latent cells"),
+        (manifest.image.multiple_of.is_multiple_of(unit), "image.multiple_of: not of two latent cells"),
     ]
 }

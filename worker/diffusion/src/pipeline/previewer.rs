@@ -64,7 +64,7 @@ impl Previewer {
 fn design(channels: u64) -> Tensor {
     let combinations = (2 * channels).next_power_of_two();
     let sign = |bits: u64| {
-        if bits.count_ones() % 2 == 0 {
+        if bits.count_ones().is_multiple_of(2) {
             1.0f32
         } else {
             -1.0
