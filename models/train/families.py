@@ -8,11 +8,12 @@ compare. The folder is kept without weights: those are computed from their names
 """
 
 import json
+import math
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
-import tokenizers
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -49,6 +50,7 @@ HEIGHT, WIDTH = 64, 80  # pixels
 CELL = 8  # pixels along a side of a latent cell
 ENCODING_SEED = 7
 WIDTH_OF_TEXT = 32
+UNIGRAMS = 77
 
 
 @torch.no_grad()
@@ -162,16 +164,18 @@ def _clip_tokenizer() -> CLIPTokenizer:
 
 
 def _t5_tokenizer() -> T5Tokenizer:
-    """Unigrams of the words' letters and parts, in T5's order of ids."""
-    learner = tokenizers.Tokenizer(tokenizers.models.Unigram())
-    learner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = tokenizers.trainers.UnigramTrainer(
-        vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False
+    """Unigrams by frequency, in T5's order of ids; training them gives others at each run."""
+    counts = Counter(
+        word[start:end]
+        for word in (f"▁{word}" for words in WORDS for word in words.split())
+        for start in range(len(word))
+        for end in range(start + 1, len(word) + 1)
     )
-    learner.train_from_iterator(WORDS, trainer)
-    vocabulary = json.loads(learner.to_str())["model"]["vocab"]
-    return T5Tokenizer([tuple(entry) for entry in vocabulary], extra_ids=0, model_max_length=512)
+    pieces = sorted(counts, key=lambda piece: (len(piece) > 1, -counts[piece] * len(piece), piece))
+    total = sum(counts.values())
+    scores = [(piece, math.log(counts[piece] / total)) for piece in pieces[:UNIGRAMS]]
+    special = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
+    return T5Tokenizer(special + scores, extra_ids=0, model_max_length=512)
 
 
 def _clip(words: CLIPTokenizer) -> CLIPTextModel:
