@@ -70,8 +70,8 @@ pub use manifest::{
     T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
 };
 pub use memory::Memory;
-pub use picture::Picture;
-pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline};
+pub use picture::{Mask, Picture};
+pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline, Start};
 pub use random_weights::write_random_weights;
 pub use request::Request;
 pub use scheduler::SchedulerKind;

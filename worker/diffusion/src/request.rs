@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::error::Error;
 use crate::manifest::Manifest;
-use crate::picture::Picture;
+use crate::picture::{Mask, Picture};
 use crate::scheduler::SchedulerKind;
 
 /// A request. `None` takes the model's default.
@@ -33,8 +33,11 @@ pub struct Request {
     pub scheduler: Option<String>,
     /// The picture to start from, of any size: it is stretched to the output's size.
     pub image: Option<Picture>,
+    /// Where `image` is redrawn, of any size: it is stretched to the output's size. By default
+    /// everywhere.
+    pub mask: Option<Mask>,
     /// How much of `image` is redrawn, above 0 and up to 1: the fraction of the steps that run, at
-    /// least one. 0.8 by default; has no effect without an image.
+    /// least one. 0.8 by default, 1 with a mask; has no effect without an image.
     pub strength: Option<f64>,
     /// Whether the [`Observer`](crate::Observer) receives previews.
     pub previews: bool,
@@ -54,6 +57,7 @@ impl Default for Request {
             num_images: 1,
             scheduler: None,
             image: None,
+            mask: None,
             strength: None,
             previews: false,
         }
@@ -86,6 +90,7 @@ const MAX_PROMPT_BYTES: usize = 16 << 10;
 const IMAGES: RangeInclusive<u32> = 1..=16;
 const GUIDANCE: RangeInclusive<f64> = 0.0..=100.0;
 const STRENGTH: f64 = 0.8;
+const STRENGTH_OF_MASK: f64 = 1.0;
 
 impl Request {
     /// Checks whether the model supports the request; cheap, so that an invalid request is rejected
@@ -99,6 +104,7 @@ impl Request {
 
     pub(crate) fn plan(&self, manifest: &Manifest) -> Result<Plan, Error> {
         let scheduler = scheduler(self.scheduler.as_deref(), manifest)?;
+        self.check_mask(manifest)?;
         let strength = match &self.image {
             Some(image) => Some(self.strength_on(image, scheduler)?),
             None => None,
@@ -130,6 +136,21 @@ impl Request {
         })
     }
 
+    fn check_mask(&self, manifest: &Manifest) -> Result<(), Error> {
+        match (&self.image, &self.mask) {
+            (None, Some(_)) => Err(Error::invalid("image", "missing: a mask needs a picture")),
+            (_, Some(mask)) if !mask.is_whole() => {
+                Err(Error::invalid("mask", "not width × height pixels"))
+            }
+            (_, None) if manifest.networks.takes_mask() => {
+                let message = "missing: this model redraws a part of a picture; give it a picture \
+                               and a mask";
+                Err(Error::invalid("mask", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn strength_on(&self, image: &Picture, scheduler: SchedulerKind) -> Result<f64, Error> {
         if !image.is_whole() {
             return Err(Error::invalid(
@@ -141,7 +162,10 @@ impl Request {
             let message = format!("{scheduler} cannot start from a picture");
             return Err(Error::invalid("scheduler", message));
         }
-        let strength = self.strength.unwrap_or(STRENGTH);
+        let strength = self.strength.unwrap_or(match self.mask {
+            Some(_) => STRENGTH_OF_MASK,
+            None => STRENGTH,
+        });
         if strength > 0.0 && strength <= 1.0 {
             return Ok(strength);
         }

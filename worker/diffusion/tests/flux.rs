@@ -9,105 +9,30 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::keyed;
+use support::keyed_model::{KeyedModel, references, tensor};
 use support::reference::Reference;
 use tch::{Kind, Tensor};
-use warmq_diffusion::{
-    Catalog, Device, Dtype, EncodedPrompts, Error, Manifest, Networks, Observer, Picture, Pipeline,
-    Request,
-};
+use warmq_diffusion::{Dtype, EncodedPrompts, Networks, Observer, Picture, Pipeline, Request};
 
 const TRANSFORMER: &str = "transformer/config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
-/// The folder of the references, with weights.
-struct Folder {
-    models: tempfile::TempDir,
-}
-
-impl Folder {
-    fn dev() -> Folder {
-        warmq_diffusion::set_threads(1);
-        let models = tempfile::tempdir().unwrap();
-        copy(&references().join("flux"), &models.path().join("flux"));
-        let folder = Folder { models };
-        folder.write_weights(|_| true);
-        folder
-    }
-
-    /// As dev, without an input for the guidance and without a shift by size.
-    fn schnell() -> Folder {
-        let folder = Folder::dev();
-        folder.edit(TRANSFORMER, "guidance_embeds", json!(false));
-        folder.edit(SCHEDULER, "use_dynamic_shifting", json!(false));
-        folder.edit(SCHEDULER, "shift", json!(1.0));
-        folder.write_weights(|name| !name.contains("guidance_embedder"));
-        folder
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.models.path().join("flux").join(file)
-    }
-
-    fn write_weights(&self, exists: fn(&str) -> bool) {
-        let text = fs::read(self.path("tensors.json")).unwrap();
-        let files: BTreeMap<String, BTreeMap<String, Vec<i64>>> =
-            serde_json::from_slice(&text).unwrap();
-        for (file, shapes) in files {
-            let component = file.split('/').next().unwrap();
-            let tensors: Vec<(&str, Tensor)> = shapes
-                .iter()
-                .filter(|(name, _)| exists(name))
-                .map(|(name, shape)| (name.as_str(), keyed(&format!("{component}/{name}"), shape)))
-                .collect();
-            Tensor::write_safetensors(&tensors, self.path(&file)).unwrap();
-        }
-    }
-
-    fn edit(&self, file: &str, key: &str, value: Value) {
-        let path = self.path(file);
-        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        config[key] = value;
-        fs::write(path, config.to_string()).unwrap();
-    }
-
-    fn manifest(&self) -> Result<Manifest, Error> {
-        Catalog::open(self.models.path()).unwrap().manifest("flux")
-    }
-
-    fn load(&self) -> Result<Pipeline, Error> {
-        Pipeline::load(&self.manifest()?, &Device::Cpu, &mut |_| {})
-    }
-}
-
-fn references() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references"))
+/// As dev, without an input for the guidance and without a shift by size.
+fn schnell() -> KeyedModel {
+    let model = KeyedModel::new("flux");
+    model.edit(TRANSFORMER, "guidance_embeds", json!(false));
+    model.edit(SCHEDULER, "use_dynamic_shifting", json!(false));
+    model.edit(SCHEDULER, "shift", json!(1.0));
+    model.write_weights(|name| !name.contains("guidance_embedder"));
+    model
 }
 
 fn reference() -> Reference {
     Reference::read(&references().join("flux.safetensors"))
-}
-
-fn keyed(key: &str, shape: &[i64]) -> Tensor {
-    Tensor::from_slice(&keyed::numbers(key, shape)).view(shape)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to)
-        } else {
-            fs::copy(from, to).map(drop).unwrap()
-        }
-    }
 }
 
 fn request(reference: &Reference, guidance: f64) -> Request {
@@ -153,18 +78,15 @@ fn denoises_as_in_python(
         strength: reference.fact("strength").parse().ok(),
         ..request
     };
-    let (encoded, noise) = (
-        &reference.tensors["encoded"],
-        &reference.tensors["redraw_noise"],
-    );
-    let redrawn = pipeline.redraw(encoded, noise, &prompts, &request);
+    let (start, noise) = (reference.start(), &reference.tensors["redraw_noise"]);
+    let redrawn = pipeline.redraw(&start, noise, &prompts, &request);
     reference.holds(&format!("{name}_redrawn"), &redrawn.unwrap());
     (reference, prompts)
 }
 
 #[test]
 fn dev_agrees_with_python() {
-    let pipeline = Folder::dev().load().unwrap();
+    let pipeline = KeyedModel::new("flux").load().unwrap();
     let guidance = reference().fact("guidance").parse().unwrap();
     let (reference, _) = denoises_as_in_python("dev", &pipeline, guidance);
     for prompt in ["prompt", "long"] {
@@ -179,14 +101,14 @@ fn dev_agrees_with_python() {
     }
     let decoded = pipeline.decode(&reference.tensors["dev_latents"]).unwrap();
     reference.holds("dev_picture", &decoded);
-    let picture = keyed("picture", &decoded.size()).clamp(-1.0, 1.0);
+    let picture = tensor("picture", &decoded.size()).clamp(-1.0, 1.0);
     let seed = reference.fact("encoding_seed").parse().unwrap();
     reference.holds("encoded", &pipeline.encode_picture(&picture, seed).unwrap());
 }
 
 #[test]
 fn schnell_agrees_with_python() {
-    let pipeline = Folder::schnell().load().unwrap();
+    let pipeline = schnell().load().unwrap();
     let (reference, prompts) = denoises_as_in_python("schnell", &pipeline, 0.0);
     let noise = &reference.tensors["noise"];
     let [one, other] = [0.0, 7.0].map(|g| pipeline.predict(noise, 600.0, &prompts, g).unwrap());
@@ -213,7 +135,7 @@ impl Observer for Counts {
 
 #[test]
 fn a_picture_takes_one_call_for_each_step_and_shows_previews() {
-    let pipeline = Folder::dev().load().unwrap();
+    let pipeline = KeyedModel::new("flux").load().unwrap();
     let request = Request {
         negative_prompt: Some("a triangle".to_owned()),
         previews: true,
@@ -237,8 +159,8 @@ fn a_picture_takes_one_call_for_each_step_and_shows_previews() {
 
 #[test]
 fn defaults_are_those_of_the_cards_and_sizes_are_multiples_of_16() {
-    let (dev, schnell) = (Folder::dev(), Folder::schnell());
-    let defaults = |folder: &Folder| folder.manifest().unwrap().defaults;
+    let (dev, schnell) = (KeyedModel::new("flux"), schnell());
+    let defaults = |folder: &KeyedModel| folder.manifest().unwrap().defaults;
     assert_eq!((defaults(&dev).steps, defaults(&dev).guidance), (28, 3.5));
     assert_eq!(
         (defaults(&schnell).steps, defaults(&schnell).guidance),
@@ -326,7 +248,7 @@ fn a_folder_of_another_kind_is_refused_by_name() {
             "not supported",
         ),
     ] {
-        let folder = Folder::dev();
+        let folder = KeyedModel::new("flux");
         folder.edit(file, key, value.clone());
         let error = folder.manifest().err().map(|error| error.to_string());
         let message = error.unwrap_or_default();
@@ -336,7 +258,7 @@ fn a_folder_of_another_kind_is_refused_by_name() {
 
 #[test]
 fn every_tensor_exists_once_and_has_a_use() {
-    let folder = Folder::schnell();
+    let folder = schnell();
     folder.write_weights(|_| true);
     let error = folder.load().err().unwrap().to_string();
     assert!(
@@ -347,13 +269,13 @@ fn every_tensor_exists_once_and_has_a_use() {
         |name: &str| !name.contains("relative_attention_bias"),
         |name: &str| !name.contains("norm_added_q"),
     ] {
-        let folder = Folder::dev();
+        let folder = KeyedModel::new("flux");
         folder.write_weights(missing);
         let error = folder.load().err().unwrap().to_string();
         assert!(error.contains("missing"), "{error}");
     }
     // T5's embedding is also stored under the encoder's name.
-    let folder = Folder::dev();
+    let folder = KeyedModel::new("flux");
     let path = folder.path("text_encoder_2/model.safetensors");
     let mut tensors = Tensor::read_safetensors(&path).unwrap();
     let shared = tensors.iter().find(|(name, _)| name == "shared.weight");
@@ -368,7 +290,7 @@ fn every_tensor_exists_once_and_has_a_use() {
 /// the text encoders and schnell's scheduler were not compared with a copy.
 #[test]
 fn full_size_configs_of_older_versions_are_supported() {
-    let folder = Folder::dev();
+    let folder = KeyedModel::new("flux");
     let write = |file: &str, config: Value| {
         fs::write(folder.path(file), config.to_string()).unwrap();
     };

@@ -11,10 +11,9 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
 
 use support::reference::Reference;
-use support::{load, models};
+use support::{copy, load, models};
 use tch::Tensor;
 use warmq_diffusion::{Catalog, Device, Picture, Pipeline, Request};
 
@@ -57,11 +56,8 @@ fn stage_by_stage(model: &str) {
         strength: reference.fact("strength").parse().ok(),
         ..request
     };
-    let (encoded, noise) = (
-        &reference.tensors["encoded"],
-        &reference.tensors["redraw_noise"],
-    );
-    let redrawn = pipeline.redraw(encoded, noise, &prompts, &request).unwrap();
+    let (start, noise) = (reference.start(), &reference.tensors["redraw_noise"]);
+    let redrawn = pipeline.redraw(&start, noise, &prompts, &request).unwrap();
     reference.holds("redrawn_latent", &redrawn);
 }
 
@@ -106,16 +102,4 @@ fn a_bare_hugging_face_folder_draws_the_same_picture() {
     let [one, other] =
         [with_manifest, bare].map(|model| model.generate(&request, &mut ()).unwrap());
     assert!(one == other);
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to)
-        } else {
-            fs::copy(from, to).map(drop).unwrap()
-        }
-    }
 }

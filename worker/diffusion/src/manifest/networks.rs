@@ -63,6 +63,11 @@ impl Networks {
         }
     }
 
+    /// Returns whether the denoising network takes a mask and the masked picture.
+    pub fn takes_mask(&self) -> bool {
+        self.unet().is_some_and(|unet| unet.in_channels == 9)
+    }
+
     /// Returns whether guidance compares the predictions for prompt and negative prompt. Otherwise
     /// it is an input of the network, or has no effect.
     pub fn has_negative_prompt(&self) -> bool {
@@ -161,11 +166,6 @@ impl UNetSpec {
             .as_ref()
             .and_then(of_block)
             .unwrap_or(1)
-    }
-
-    /// Returns whether the UNet takes a mask and the masked picture.
-    pub fn takes_mask(&self) -> bool {
-        self.in_channels == 9
     }
 }
 

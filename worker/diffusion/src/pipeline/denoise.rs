@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use super::Pipeline;
 use super::denoiser::EncodedPrompts;
 use super::previewer::Previewer;
+use super::start::Start;
 use super::step_counter::StepCounter;
 use crate::error::Error;
 use crate::manifest::Manifest;
@@ -27,24 +28,32 @@ pub(super) struct Denoising<'a> {
 }
 
 impl Denoising<'_> {
-    /// Denoises noise, or the noised latents of a picture to `start` from.
+    /// Denoises noise, or the noised latents of the picture to `start` from.
     pub(super) fn run(
         &self,
         noise: &Tensor,
-        start: Option<&Tensor>,
+        start: Option<&Start>,
         counter: &mut StepCounter<'_>,
     ) -> Result<Tensor, Error> {
         let Self { pipeline, plan, .. } = self;
         pipeline.device.run(|| {
             let mut sampler = sampler(&pipeline.manifest, plan);
             let calls = sampler.calls();
-            let mut latents = sampler.initial(start, noise);
+            // A fully redrawn part starts from noise alone.
+            let covered = start.filter(|start| start.mask.is_none() || plan.skipped_steps() > 0);
+            let covered = covered.map(|start| &start.latents);
+            let mut latents = sampler.initial(covered, noise);
+            let conditions = start.and_then(Start::conditions);
             let preview_at = preview_at(calls.len(), sampler.calls_per_step());
             for (index, (step, call)) in (0..).zip(calls).enumerate() {
                 if counter.step().is_break() {
                     return Err(Error::Cancelled);
                 }
                 let input = sampler.model_input(&latents, call);
+                let input = match &conditions {
+                    Some(conditions) => Tensor::cat(&[&input, conditions], 1),
+                    None => input,
+                };
                 let prediction = self.guided_prediction(&input, sampler.timestep(call))?;
                 if plan.previews && preview_at.contains(&index) {
                     let picture = sampler.picture(&prediction, call, &latents);
@@ -55,6 +64,10 @@ impl Denoising<'_> {
                     let next = sampler.step(&prediction, call, &latents, &fresh);
                     next.to_kind(Kind::Float)
                 });
+                if let Some(start) = start {
+                    let kept = || sampler.noised(&start.latents, noise, call + 1);
+                    latents = start.keep(latents, kept);
+                }
             }
             Ok(latents)
         })

@@ -8,6 +8,7 @@ mod load;
 mod previewer;
 mod sd;
 mod sdxl;
+mod start;
 mod step_counter;
 
 use std::cell::OnceCell;
@@ -15,6 +16,7 @@ use std::ops::ControlFlow;
 
 pub use denoiser::EncodedPrompts;
 pub use load::{LoadStep, Part};
+pub use start::Start;
 use tch::{Kind, Tensor};
 
 use crate::device::Device;
@@ -27,6 +29,7 @@ use crate::request::{Plan, Request};
 use denoise::Denoising;
 use denoiser::{Denoiser, NetworkCall};
 use previewer::Previewer;
+use start::{EncodedStart, sampled};
 use step_counter::StepCounter;
 
 /// A loaded model.
@@ -112,13 +115,7 @@ impl Pipeline {
     ) -> Result<Vec<Picture>, Error> {
         let plan = request.plan(&self.manifest)?;
         let prompts = self.encode_prompts(&plan)?;
-        let image = match &request.image {
-            Some(image) => Some(
-                (self.device)
-                    .run(|| Ok(self.encoded(&image.to_be_encoded(plan.width, plan.height))))?,
-            ),
-            None => None,
-        };
+        let start = (self.device).run(|| Ok(EncodedStart::of(self, request, &plan)))?;
         let calls = || Ok(denoise::sampler(&self.manifest, &plan).calls().len());
         let each = self.device.run(calls)?;
         let steps = u32::try_from(each)
@@ -126,7 +123,7 @@ impl Pipeline {
             .saturating_mul(plan.num_images);
         let mut counter = StepCounter::new(observer, steps);
         (0..plan.num_images)
-            .map(|index| self.draw(&plan, &prompts, image.as_ref(), index, &mut counter))
+            .map(|index| self.draw(&plan, &prompts, start.as_ref(), index, &mut counter))
             .collect()
     }
 
@@ -134,7 +131,7 @@ impl Pipeline {
         &self,
         plan: &Plan,
         prompts: &EncodedPrompts,
-        image: Option<&Encoded>,
+        start: Option<&EncodedStart>,
         index: u32,
         counter: &mut StepCounter<'_>,
     ) -> Result<Picture, Error> {
@@ -146,7 +143,7 @@ impl Pipeline {
             let noise = noise::initial(seed, [1, channels, plan.height / cell, plan.width / cell]);
             Ok(noise.to_device(self.device.torch()))
         })?;
-        let start = image.map(|image| self.device.run(|| Ok(sampled(image, seed))));
+        let start = start.map(|start| self.device.run(|| Ok(start.sampled(seed))));
         let start = start.transpose()?;
         let denoising = self.denoising(plan, prompts, seed);
         let latents = denoising.run(&noise, start.as_ref(), counter)?;
@@ -182,9 +179,9 @@ impl Pipeline {
         })
     }
 
-    /// Returns the network's prediction for latents `[batch, channels, h/8, w/8]` at a training
-    /// step (0 to 1000) and as many prompts, in single precision. `guidance` is for networks with
-    /// this input.
+    /// Returns the network's prediction for latents `[batch, channels, h/8, w/8]` at a training step
+    /// (0 to 1000) and as many prompts, in single precision. `guidance` is for networks with this
+    /// input.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -225,8 +222,8 @@ impl Pipeline {
         denoising.run(noise, None, &mut StepCounter::new(&mut (), 0))
     }
 
-    /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, channels, h/8, w/8]`, drawn by the
-    /// seed from the encoder's distribution.
+    /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, channels, h/8, w/8]`, drawn by the seed
+    /// from the encoder's distribution.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -235,21 +232,21 @@ impl Pipeline {
             .run(|| Ok(sampled(&self.encoded(picture), seed)))
     }
 
-    /// As [`Pipeline::denoise`], from a picture's `latents` of [`Pipeline::encode_picture`]. The
-    /// strength of the request's image determines how much noise covers them.
+    /// As [`Pipeline::denoise`], from a picture. The strength of the request's image determines how
+    /// much noise covers it.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
     pub fn redraw(
         &self,
-        latents: &Tensor,
+        start: &Start,
         noise: &Tensor,
         prompts: &EncodedPrompts,
         request: &Request,
     ) -> Result<Tensor, Error> {
         let plan = request.plan(&self.manifest)?;
         let denoising = self.denoising(&plan, prompts, plan.seed);
-        denoising.run(noise, Some(latents), &mut StepCounter::new(&mut (), 0))
+        denoising.run(noise, Some(start), &mut StepCounter::new(&mut (), 0))
     }
 
     /// Decodes latents `[1, channels, h/8, w/8]` to a picture `[1, 3, h, w]` in −1…1.
@@ -278,9 +275,4 @@ impl Pipeline {
         let picture = picture.to_device(self.device.torch());
         self.autoencoder.encode(&picture)
     }
-}
-
-/// Draws latents from the encoder's distribution.
-fn sampled(encoded: &Encoded, seed: u64) -> Tensor {
-    noise::reproducibly(seed, noise::ENCODING, || encoded.sample())
 }

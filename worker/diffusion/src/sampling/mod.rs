@@ -204,6 +204,14 @@ impl Sampler {
         }
     }
 
+    /// Returns a picture's latents as noisy as those of a call, or without noise after the last.
+    pub(crate) fn noised(&self, picture: &Tensor, noise: &Tensor, call: usize) -> Tensor {
+        match self.calls.get(call) {
+            Some(Call { level, .. }) => picture * level.signal + noise * level.deviation,
+            None => picture.shallow_clone(),
+        }
+    }
+
     /// Scales the latents for the UNet.
     pub(crate) fn model_input(&self, latents: &Tensor, call: usize) -> Tensor {
         self.solver.model_input(latents, self.calls[call])

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub mod keyed;
+pub mod keyed_model;
 pub mod reference;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,19 @@ pub fn load(name: &str) -> Pipeline {
 pub fn schedulers_of_unets() -> Vec<SchedulerKind> {
     let all = SchedulerKind::ALL.into_iter();
     all.filter(|kind| !kind.needs_flow()).collect()
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)
+        } else {
+            fs::copy(from, to).map(drop).unwrap()
+        }
+    }
 }
 
 /// A models folder with one model, of minimal widths and random weights.

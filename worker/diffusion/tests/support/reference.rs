@@ -7,6 +7,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
+use warmq_diffusion::Start;
 
 /// Relative L2 distance of equal computations with different rounding.
 const BOUND: f64 = 1e-5;
@@ -43,11 +44,20 @@ impl Reference {
         &self.facts[name]
     }
 
+    /// The encoded picture to start from, all of which is redrawn.
+    pub fn start(&self) -> Start {
+        Start {
+            latents: self.tensors["encoded"].shallow_clone(),
+            mask: None,
+            masked: None,
+        }
+    }
+
     pub fn holds(&self, name: &str, ours: &Tensor) {
         let theirs = &self.tensors[name];
         assert_eq!(ours.size(), theirs.size(), "{name}");
         let distance = ((ours - theirs).norm() / theirs.norm()).double_value(&[]);
-        println!("{} {name}: relative L2 {distance:.1e}", self.fact("model"));
+        println!("{name}: relative L2 {distance:.1e}");
         assert!(
             distance <= BOUND,
             "{name} is {distance:e} away from Python's"
