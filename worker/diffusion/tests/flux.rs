@@ -285,8 +285,8 @@ fn every_tensor_exists_once_and_has_a_use() {
     folder.load().unwrap();
 }
 
-/// Configs of full size, with keys that older versions of diffusers and transformers write. Those of
-/// the transformer, the autoencoder and dev's scheduler follow public copies of FLUX.1's; those of
+/// Configs of full size, with keys that older versions of diffusers and transformers write. Those
+/// of the transformer, the autoencoder and dev's scheduler follow public copies of FLUX.1's; those of
 /// the text encoders and schnell's scheduler were not compared with a copy.
 #[test]
 fn full_size_configs_of_older_versions_are_supported() {
@@ -324,7 +324,8 @@ fn full_size_configs_of_older_versions_are_supported() {
         json!({
             "_class_name": "AutoencoderKL", "act_fn": "silu",
             "block_out_channels": [128, 256, 512, 512],
-            "down_block_types": vec!["DownEncoderBlock2D"; 4], "force_upcast": true, "in_channels": 3,
+            "down_block_types": vec!["DownEncoderBlock2D"; 4], "force_upcast": true,
+            "in_channels": 3,
             "latent_channels": 16, "latents_mean": null, "latents_std": null,
             "layers_per_block": 2, "mid_block_add_attention": true, "norm_num_groups": 32,
             "out_channels": 3, "sample_size": 1024, "scaling_factor": 0.3611,
