@@ -1,9 +1,9 @@
 """References of FLUX.1."""
 
-import json
+import math
+from collections import Counter
 from pathlib import Path
 
-import tokenizers
 import torch
 from diffusers import (
     FlowMatchEulerDiscreteScheduler,
@@ -39,6 +39,8 @@ from .tiny import (
     tokens,
     vae,
 )
+
+UNIGRAMS = 77
 
 
 @torch.no_grad()
@@ -148,16 +150,18 @@ def flux(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
 
 
 def _t5_tokenizer() -> T5Tokenizer:
-    """Unigrams of the words' letters and parts, in T5's order of ids."""
-    learner = tokenizers.Tokenizer(tokenizers.models.Unigram())
-    learner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = tokenizers.trainers.UnigramTrainer(
-        vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False
+    """Unigrams by frequency, in T5's order of ids; training them gives others at each run."""
+    counts = Counter(
+        word[start:end]
+        for word in (f"▁{word}" for words in WORDS for word in words.split())
+        for start in range(len(word))
+        for end in range(start + 1, len(word) + 1)
     )
-    learner.train_from_iterator(WORDS, trainer)
-    vocabulary = json.loads(learner.to_str())["model"]["vocab"]
-    return T5Tokenizer([tuple(entry) for entry in vocabulary], extra_ids=0, model_max_length=512)
+    pieces = sorted(counts, key=lambda piece: (len(piece) > 1, -counts[piece] * len(piece), piece))
+    total = sum(counts.values())
+    scores = [(piece, math.log(counts[piece] / total)) for piece in pieces[:UNIGRAMS]]
+    special = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
+    return T5Tokenizer(special + scores, extra_ids=0, model_max_length=512)
 
 
 def _clip(words: CLIPTokenizer) -> CLIPTextModel:

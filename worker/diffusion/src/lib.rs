@@ -1,5 +1,5 @@
-//! Stable Diffusion as a library: from a folder of models to pictures. It knows no queues, jobs or
-//! caches; the worker's engine thread does.
+//! Stable Diffusion and FLUX.1 as a library: from a folder of models to pictures. It knows no
+//! queues, jobs or caches; the worker's engine thread does.
 //!
 //! ```no_run
 //! use warmq_diffusion::{Catalog, Device, Pipeline, Request};
@@ -25,7 +25,7 @@
 //! | `diffusers_rs` | three more solvers: the only module that uses the `diffusers` crate |
 //! | [`scheduler`](SchedulerKind) | the schedulers' names and limits |
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
-//! | [`pipeline`](Pipeline) | load; text → latents `[1, 4, h/8, w/8]` → picture `[3, h, w]` |
+//! | [`pipeline`](Pipeline) | load; text → latents `[1, c, h/8, w/8]` → picture `[3, h, w]` |
 //! | `lora` | LoRAs: files that change a loaded model for one request |
 //! | `original_names` | layers' names in the layout of the first publication |
 //! | `noise`, [`latents`](Latents) | reproducible noise; latents as data, in files |

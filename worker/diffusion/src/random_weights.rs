@@ -16,9 +16,9 @@ use crate::networks::{
 };
 use crate::noise;
 
-/// Writes the weights files of all networks into a model's folder, in the manifest's type: untrained
-/// networks. `vocabulary` is the number of rows of each token embedding. The caller provides the
-/// tokenizer's files.
+/// Writes the weights files of all networks into a model's folder, in the manifest's type:
+/// untrained networks. `vocabulary` is the number of rows of each token embedding. The caller
+/// provides the tokenizer's files.
 ///
 /// # Errors
 /// [`Error::BadCheckpoint`] if a file cannot be written.

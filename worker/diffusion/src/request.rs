@@ -14,7 +14,8 @@ use crate::scheduler::SchedulerKind;
 pub struct Request {
     /// The prompt.
     pub prompt: String,
-    /// The negative prompt, without effect for FLUX.1; by default the model's way to have none, usually an empty prompt.
+    /// The negative prompt, without effect for FLUX.1; by default the model's way to have none,
+    /// usually an empty prompt.
     pub negative_prompt: Option<String>,
     /// Pixels.
     pub width: Option<u32>,

@@ -77,6 +77,11 @@ impl SchedulerKind {
         }
     }
 
+    /// Returns whether it needs a flow, as FLUX.1 has; the others need a noise schedule.
+    pub fn needs_flow(self) -> bool {
+        self == SchedulerKind::FlowMatchEuler
+    }
+
     /// Returns whether it can start from a noised picture instead of from noise. `Lms` cannot: from
     /// its first step on it weighs previous steps, which did not run.
     pub fn supports_image(self) -> bool {

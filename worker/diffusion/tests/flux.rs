@@ -9,13 +9,14 @@
 
 mod support;
 
+use std::fs;
 use std::ops::ControlFlow;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::keyed_model::{KeyedModel, references, tensor};
 use support::reference::Reference;
 use tch::{Kind, Tensor};
-use warmq_diffusion::{EncodedPrompts, Observer, Picture, Pipeline, Request};
+use warmq_diffusion::{Dtype, EncodedPrompts, Networks, Observer, Picture, Pipeline, Request};
 
 const TRANSFORMER: &str = "transformer/config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -282,4 +283,84 @@ fn every_tensor_exists_once_and_has_a_use() {
     tensors.push(("encoder.embed_tokens.weight".to_owned(), shared));
     Tensor::write_safetensors(&tensors, &path).unwrap();
     folder.load().unwrap();
+}
+
+/// Configs of full size, with keys that older versions of diffusers and transformers write. Those
+/// of the transformer, the autoencoder and dev's scheduler follow public copies of FLUX.1's; those of
+/// the text encoders and schnell's scheduler were not compared with a copy.
+#[test]
+fn full_size_configs_of_older_versions_are_supported() {
+    let folder = KeyedModel::new("flux");
+    let write = |file: &str, config: Value| {
+        fs::write(folder.path(file), config.to_string()).unwrap();
+    };
+    write(
+        "text_encoder/config.json",
+        json!({
+            "architectures": ["CLIPTextModel"], "attention_dropout": 0.0, "bos_token_id": 0,
+            "dropout": 0.0, "eos_token_id": 2, "hidden_act": "quick_gelu", "hidden_size": 768,
+            "initializer_factor": 1.0, "initializer_range": 0.02, "intermediate_size": 3072,
+            "layer_norm_eps": 1e-5, "max_position_embeddings": 77, "model_type": "clip_text_model",
+            "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 1,
+            "projection_dim": 768, "torch_dtype": "bfloat16", "vocab_size": 49408,
+        }),
+    );
+    write(
+        "text_encoder_2/config.json",
+        json!({
+            "architectures": ["T5EncoderModel"], "classifier_dropout": 0.0, "d_ff": 10240,
+            "d_kv": 64, "d_model": 4096, "decoder_start_token_id": 0, "dense_act_fn": "gelu_new",
+            "dropout_rate": 0.1, "eos_token_id": 1, "feed_forward_proj": "gated-gelu",
+            "initializer_factor": 1.0, "is_encoder_decoder": true, "is_gated_act": true,
+            "layer_norm_epsilon": 1e-6, "model_type": "t5", "num_decoder_layers": 24,
+            "num_heads": 64, "num_layers": 24, "output_past": true, "pad_token_id": 0,
+            "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32,
+            "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true,
+            "vocab_size": 32128,
+        }),
+    );
+    write(
+        "vae/config.json",
+        json!({
+            "_class_name": "AutoencoderKL", "act_fn": "silu",
+            "block_out_channels": [128, 256, 512, 512],
+            "down_block_types": vec!["DownEncoderBlock2D"; 4], "force_upcast": true,
+            "in_channels": 3,
+            "latent_channels": 16, "latents_mean": null, "latents_std": null,
+            "layers_per_block": 2, "mid_block_add_attention": true, "norm_num_groups": 32,
+            "out_channels": 3, "sample_size": 1024, "scaling_factor": 0.3611,
+            "shift_factor": 0.1159, "up_block_types": vec!["UpDecoderBlock2D"; 4],
+            "use_post_quant_conv": false, "use_quant_conv": false,
+        }),
+    );
+    for (guidance, context) in [(true, 512), (false, 256)] {
+        write(
+            TRANSFORMER,
+            json!({
+                "_class_name": "FluxTransformer2DModel", "attention_head_dim": 128,
+                "guidance_embeds": guidance, "in_channels": 64, "joint_attention_dim": 4096,
+                "num_attention_heads": 24, "num_layers": 19, "num_single_layers": 38,
+                "patch_size": 1, "pooled_projection_dim": 768,
+            }),
+        );
+        write(
+            SCHEDULER,
+            json!({
+                "_class_name": "FlowMatchEulerDiscreteScheduler", "base_image_seq_len": 256,
+                "base_shift": 0.5, "max_image_seq_len": 4096, "max_shift": 1.15,
+                "num_train_timesteps": 1000, "shift": if guidance { 3.0 } else { 1.0 },
+                "use_dynamic_shifting": guidance,
+            }),
+        );
+        let manifest = folder.manifest().unwrap();
+        let Networks::Flux(spec) = &manifest.networks else {
+            panic!("{} is not flux", manifest.networks.family());
+        };
+        assert_eq!((spec.transformer.width(), spec.t5.context), (3072, context));
+        assert_eq!(manifest.dtype, Dtype::Bf16);
+        assert_eq!(
+            (manifest.image.default, manifest.image.multiple_of),
+            (1024, 16)
+        );
+    }
 }

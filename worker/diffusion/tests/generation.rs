@@ -12,7 +12,7 @@ use std::fs;
 use std::ops::ControlFlow;
 
 use serde_json::json;
-use support::{SmallModel, UNET, VAE};
+use support::{SmallModel, UNET, VAE, schedulers_of_unets};
 use warmq_diffusion::{Error, Latents, LoadStep, Observer, Part, Pipeline, Request, SchedulerKind};
 
 /// Counts the steps, and stops at one.
@@ -34,7 +34,7 @@ impl Observer for StopAt {
 }
 
 fn every_scheduler() -> SmallModel {
-    let allowed = SchedulerKind::ALL.map(SchedulerKind::name);
+    let allowed = schedulers_of_unets();
     SmallModel::with(|manifest| manifest["scheduler"]["allowed"] = json!(allowed))
 }
 
@@ -100,7 +100,7 @@ fn a_picture_of_several_is_the_one_that_its_own_seed_gives() {
 fn every_scheduler_draws_repeatably_from_its_fewest_steps_on() {
     let model = every_scheduler();
     let pipeline = model.load().unwrap();
-    for kind in SchedulerKind::ALL {
+    for kind in schedulers_of_unets() {
         for steps in [*kind.steps().start(), 3, 20] {
             let request = Request {
                 steps: Some(steps),

@@ -81,7 +81,8 @@ pub(super) fn rules(manifest: &Manifest, spec: &FluxSpec) -> Vec<Rule> {
         .all(|blocks| (1..=128).contains(blocks));
     let is_transformer = is_width(transformer.heads) && is_width(transformer.width());
     let t5_widths = [t5.hidden_size, t5.heads, t5.head_size, t5.heads.saturating_mul(t5.head_size)];
-    let is_t5 = t5_widths.into_iter().all(is_width) && (1..=1 << 16).contains(&t5.intermediate_size);
+    let is_t5 = t5_widths.into_iter().all(is_width)
+        && (1..=1 << 16).contains(&t5.intermediate_size);
     let are_buckets = (4..=1 << 10).contains(&t5.position_buckets) && t5.position_buckets % 4 == 0;
     let is_distance = t5.max_distance > t5.position_buckets / 4 && t5.max_distance <= 1 << 20;
     let unit = 2 * manifest.vae.downsampling();
@@ -104,6 +105,9 @@ pub(super) fn rules(manifest: &Manifest, spec: &FluxSpec) -> Vec<Rule> {
         (is_distance, "t5.max_distance: not above position_buckets / 4"),
         (t5.norm_epsilon > 0.0 && t5.norm_epsilon < 1.0, "t5.norm_epsilon: not between 0 and 1"),
         ((2..=1024).contains(&t5.context), "t5.context: not in 2..=1024"),
-        (manifest.image.multiple_of % unit == 0, "image.multiple_of: not of two latent cells"),
+        (
+            manifest.image.multiple_of.is_multiple_of(unit),
+            "image.multiple_of: not a multiple of two latent cells",
+        ),
     ]
 }

@@ -103,11 +103,11 @@ impl SchedulerSpec {
         }
     }
 
-    /// Returns whether a scheduler computes this noise schedule: diffusers-rs has only Hugging
-    /// Face's default settings.
+    /// Returns whether a scheduler computes this noise schedule or flow: diffusers-rs has only
+    /// Hugging Face's default settings.
     pub fn allows(&self, kind: SchedulerKind) -> bool {
-        if self.flow.is_some() || kind == SchedulerKind::FlowMatchEuler {
-            return self.flow.is_some() && kind == SchedulerKind::FlowMatchEuler;
+        if self.flow.is_some() || kind.needs_flow() {
+            return self.flow.is_some() && kind.needs_flow();
         }
         let has_all = !matches!(
             kind,

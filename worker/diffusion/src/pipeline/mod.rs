@@ -224,9 +224,9 @@ impl Pipeline {
         })
     }
 
-    /// Returns the network's prediction for latents `[batch, channels, h/8, w/8]` at a training step
-    /// (0 to 1000) and as many prompts, in single precision. `guidance` is for networks with this
-    /// input.
+    /// Returns the network's prediction for latents `[batch, channels, h/8, w/8]` at a training
+    /// step (0 to 1000) and as many prompts, in single precision. `guidance` is for networks with
+    /// this input.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -267,8 +267,8 @@ impl Pipeline {
         denoising.run(noise, None, &mut StepCounter::new(&mut (), 0))
     }
 
-    /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, channels, h/8, w/8]`, drawn by the seed
-    /// from the encoder's distribution.
+    /// Encodes a picture `[1, 3, h, w]` in −1…1 to latents `[1, channels, h/8, w/8]`, drawn by the
+    /// seed from the encoder's distribution.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].

@@ -1,9 +1,9 @@
 //! Cheap previews: a colour per latent cell.
 //!
 //! A decoder's colours are almost linear in its latents where a picture is flat. So the first
-//! preview decodes flat latents, one standard deviation up or down in each channel, in twice as many
-//! combinations as there are channels. The linear map from channels to 3 colours that fits them best
-//! costs less than a thousandth of a decoding, and suits each model's own decoder.
+//! preview decodes flat latents, one standard deviation up or down in each channel, in twice as
+//! many combinations as there are channels. The linear map from channels to 3 colours that fits
+//! them best costs less than a thousandth of a decoding, and suits each model's own decoder.
 
 use tch::{Kind, Tensor};
 
@@ -64,7 +64,7 @@ impl Previewer {
 fn design(channels: u64) -> Tensor {
     let combinations = (2 * channels).next_power_of_two();
     let sign = |bits: u64| {
-        if bits.count_ones() % 2 == 0 {
+        if bits.count_ones().is_multiple_of(2) {
             1.0f32
         } else {
             -1.0

@@ -11,7 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use warmq_diffusion::{Catalog, Device, Error, Manifest, Pipeline, write_random_weights};
+use warmq_diffusion::{
+    Catalog, Device, Error, Manifest, Pipeline, SchedulerKind, write_random_weights,
+};
 
 /// The repository's models, or another folder of the same shape.
 pub fn models() -> PathBuf {
@@ -24,6 +26,12 @@ pub fn load(name: &str) -> Pipeline {
     warmq_diffusion::set_threads(1);
     let manifest = Catalog::open(&models()).unwrap().manifest(name).unwrap();
     Pipeline::load(&manifest, &Device::Cpu, &mut |_| {}).unwrap()
+}
+
+/// The schedulers of models with a UNet.
+pub fn schedulers_of_unets() -> Vec<SchedulerKind> {
+    let all = SchedulerKind::ALL.into_iter();
+    all.filter(|kind| !kind.needs_flow()).collect()
 }
 
 /// Copies a folder.

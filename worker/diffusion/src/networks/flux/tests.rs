@@ -80,7 +80,7 @@ fn t5(kind: Kind) -> T5Encoder {
         norm_epsilon: 1e-6,
         context: 512,
     };
-    T5Encoder::new(&Weights::root(&Keyed { component, kind }), &spec, 47).unwrap()
+    T5Encoder::new(&Weights::root(&Keyed { component, kind }), &spec, 84).unwrap()
 }
 
 #[test]
