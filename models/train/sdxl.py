@@ -11,7 +11,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from . import keyed
+from . import keyed, lora
 from .inpainting import of_sdxl
 from .tiny import (
     CELL,
@@ -83,6 +83,8 @@ def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     redrawn = redraw(
         PROMPT, image=latents, strength=STRENGTH, generator=generator(11), **options
     ).images
+    inpainted = of_sdxl(pipe.components)
+    loras = lora.of_sdxl(pipe, folder.parent, noise, {**size, **options})
     return {
         "noise": noise,
         "states": states,
@@ -95,7 +97,8 @@ def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         "encoded": latents,
         "redraw_noise": redraw_noise,
         "redrawn": redrawn,
-        **of_sdxl(pipe.components),
+        **inpainted,
+        **loras,
     }, {
         "prompt": PROMPT,
         "negative_prompt": "green",
@@ -104,6 +107,7 @@ def sdxl(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         "strength": STRENGTH,
         "timestep": TIMESTEP,
         "encoding_seed": ENCODING_SEED,
+        "lora_scale": lora.SCALE,
     }
 
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use support::keyed_model::{KeyedModel, references, tensor};
 use support::reference::Reference;
 use tch::Tensor;
-use warmq_diffusion::{Picture, Request};
+use warmq_diffusion::{Error, Lora, Picture, Request};
 
 const UNET: &str = "unet/config.json";
 const INDEX: &str = "model_index.json";
@@ -97,6 +97,87 @@ fn a_picture_is_redrawn_as_in_python() {
     let (start, noise) = (reference.start(), &reference.tensors["redraw_noise"]);
     let redrawn = pipeline.redraw(&start, noise, &prompts, &request).unwrap();
     reference.holds("redrawn", &redrawn);
+}
+
+#[test]
+fn loras_of_both_kinds_of_files_agree_with_python_for_their_request_only() {
+    let reference = reference();
+    let pipeline = KeyedModel::new("sdxl").load().unwrap();
+    let noise = &reference.tensors["noise"];
+    let denoised = |request: &Request| {
+        let _attached = pipeline.attach(request).unwrap();
+        let prompts = pipeline.encode(request).unwrap();
+        pipeline.denoise(noise, &prompts, request).unwrap()
+    };
+    let plain = request(&reference);
+    let with = |kind: &str| Request {
+        loras: vec![Lora {
+            path: references().join(format!("lora_{kind}.safetensors")),
+            scale: reference.fact("lora_scale").parse().unwrap(),
+        }],
+        ..plain.clone()
+    };
+    for kind in ["peft", "kohya", "peft"] {
+        reference.holds(&format!("lora_{kind}"), &denoised(&with(kind)));
+    }
+    reference.holds("latents", &denoised(&plain));
+}
+
+#[test]
+fn a_lora_that_does_not_fit_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lora.safetensors");
+    let pipeline = KeyedModel::new("sdxl").load().unwrap();
+    let query = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+    let refusal = |tensors: &[(String, Vec<i64>)]| {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (tch::Kind::Float, tch::Device::Cpu));
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape)| (name, zeros(shape)))
+            .collect();
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+        let request = Request {
+            loras: vec![Lora {
+                path: path.clone(),
+                scale: 1.0,
+            }],
+            ..request(&reference())
+        };
+        let error = pipeline.generate(&request, &mut ()).unwrap_err();
+        assert!(matches!(
+            error,
+            Error::InvalidRequest { field: "loras", .. }
+        ));
+        error.to_string()
+    };
+    let pair = |layer: &str, down: &[i64], up: &[i64]| {
+        [("A", down), ("B", up)]
+            .map(|(end, shape)| (format!("{layer}.lora_{end}.weight"), shape.to_vec()))
+    };
+    for (tensors, reason) in [
+        (
+            pair("unet.no_such_layer", &[2, 64], &[64, 2]).to_vec(),
+            "another model",
+        ),
+        (pair(query, &[2, 32], &[64, 2]).to_vec(), "do not fit"),
+        (pair(query, &[2, 64], &[64, 3]).to_vec(), "do not fit"),
+        (pair(query, &[2, 64], &[64, 2])[..1].to_vec(), "missing"),
+        (
+            vec![(format!("{query}.hada_w1_a"), vec![2, 2])],
+            "only LoRA",
+        ),
+    ] {
+        let message = refusal(&tensors);
+        assert!(message.contains(reason), "{message}");
+    }
+    let missing = Request {
+        loras: vec![Lora {
+            path: folder.path().join("missing.safetensors"),
+            scale: 1.0,
+        }],
+        ..Request::default()
+    };
+    assert!(pipeline.generate(&missing, &mut ()).is_err());
 }
 
 #[test]

@@ -76,7 +76,12 @@ impl Loras {
         for lora in loras {
             self.load(&lora.path, device)?;
             let cache = self.cache.borrow();
-            for layer in cache.iter().last().into_iter().flat_map(|adapter| &adapter.layers) {
+            for layer in cache
+                .iter()
+                .last()
+                .into_iter()
+                .flat_map(|adapter| &adapter.layers)
+            {
                 let Some(slot) = self.slots.get(&layer.layer) else {
                     continue;
                 };
