@@ -161,10 +161,7 @@ impl Attempts<'_> {
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.queued(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job))
+            .key(&self.keys.ending(app, job))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(epoch.0)
@@ -254,10 +251,7 @@ impl Attempts<'_> {
             .key(self.keys.runner(app, finish.runner))
             .key(self.keys.idle(app))
             .key(self.keys.blank(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job));
+            .key(&self.keys.ending(app, job));
         for hint in left.iter().copied().chain(hints) {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -304,10 +298,7 @@ impl Attempts<'_> {
         Ok(self
             .scripts
             .requeue
-            .key(self.keys.job(app, job))
-            .key(self.keys.queued(app))
-            .key(self.keys.start_deadlines(app))
-            .key(self.keys.log(app, job))
+            .key(&self.keys.requeueing(app, job))
             .arg(job.to_string())
             .arg(fence.0)
             .arg(reason)
@@ -326,10 +317,7 @@ impl Attempts<'_> {
         let reply: Vec<String> = self
             .scripts
             .mark_lost
-            .key(self.keys.job(app, job))
-            .key(self.keys.queued(app))
-            .key(self.keys.start_deadlines(app))
-            .key(self.keys.log(app, job))
+            .key(&self.keys.requeueing(app, job))
             .key(self.keys.lost_runner_jobs(app))
             .arg(job.to_string())
             .arg(pauses_ms())
@@ -382,10 +370,7 @@ impl Attempts<'_> {
             .quarantine
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job))
+            .key(&self.keys.ending(app, job))
             .arg(job.to_string())
             .arg(json(error))
             .arg(RETENTION_S)
@@ -405,10 +390,7 @@ impl Attempts<'_> {
         Ok(self
             .scripts
             .redrive
-            .key(self.keys.job(app, job))
-            .key(self.keys.queued(app))
-            .key(self.keys.start_deadlines(app))
-            .key(self.keys.log(app, job))
+            .key(&self.keys.requeueing(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))
             .arg(job.to_string())

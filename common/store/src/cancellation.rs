@@ -47,10 +47,7 @@ impl Cancellation<'_> {
             .cancel
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job))
+            .key(&self.keys.ending(app, job))
             .arg(job.to_string())
             .arg(RETENTION_S)
             .arg(self.keys.cancelled(app))

@@ -88,7 +88,7 @@ pub struct AppLoad {
     /// Numbers of its runners and jobs.
     pub counts: Counts,
     /// The leader's statistics of the whole app, JSON; `None` before the first.
-    pub learned: Option<String>,
+    pub statistics: Option<String>,
 }
 
 /// Time that a model stays known after the last registration that lists it. Its jobs wait so long
@@ -442,14 +442,14 @@ impl Fleet<'_> {
             let mut connection = self.connection.clone();
             let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
             for reply in replies.chunks(5) {
-                let (live, faulty, idle, queued, learned) = read(reply)?;
+                let (live, faulty, idle, queued, statistics) = read(reply)?;
                 let counts = Counts {
                     live,
                     faulty,
                     idle,
                     queued,
                 };
-                loads.push(AppLoad { counts, learned });
+                loads.push(AppLoad { counts, statistics });
             }
         }
         Ok(loads)

@@ -155,10 +155,7 @@ impl Flows<'_> {
         invocation
             .key(self.keys.job(route, id))
             .key(self.keys.queued(route))
-            .key(self.keys.outbox(route))
-            .key(self.keys.log(route, id))
-            .key(self.keys.active(route))
-            .key(self.keys.tombstone(route, id))
+            .key(&self.keys.ending(route, id))
             .arg(id.to_string())
             .arg(next.version)
             .arg(state.as_str())

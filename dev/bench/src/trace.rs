@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_trace_is_read_back() {
         let planned = Planned {
             at_s: 0.1 + 0.2,
             model: 3,
