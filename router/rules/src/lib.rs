@@ -37,7 +37,7 @@ pub use check::MAX_HOPS;
 pub use declaration::{Route, Routes};
 pub use error::Error;
 pub use expression::{Expression, MAX_EXPRESSION_BYTES, MAX_LEVELS, MAX_VALUES};
-pub use flow::{Fallback, Flow, MAX_STEPS, Sequence, Step};
+pub use flow::{DeclaredFlow, DeclaredStep, Fallback, MAX_STEPS, Sequence};
 pub use reach::{apps_in_conditions, excerpt, reachable};
 pub use request::{AppLoadEstimate, Draw, RouteRequest};
 pub use resolve::{Resolved, resolve};
