@@ -17,7 +17,7 @@ use crate::streams::{FileWriter, StoredFile};
 /// Prefix of every reference to a file.
 pub const REFERENCE_PREFIX: &str = "warmq://files/";
 
-/// Folder of stored inputs. Neither links nor references lead there, since no part of a file's key
+/// Folder of stored inputs. Neither URLs nor references lead there, since no part of a file's key
 /// begins with a dot.
 const INPUTS_FOLDER: &str = ".inputs";
 
@@ -43,7 +43,7 @@ impl Artifacts {
             let folder = url
                 .as_url()
                 .to_file_path()
-                .map_err(|()| fail("file:///absolute/folder is expected".into()))?;
+                .map_err(|()| fail("expected file:///absolute/folder".into()))?;
             std::fs::create_dir_all(&folder).map_err(|error| fail(error.to_string()))?;
         }
         let environment = std::env::vars().filter(|(name, _)| name.starts_with("AWS_"));
@@ -87,7 +87,7 @@ impl Artifacts {
         self.store.put(&path, body.clone().into()).await?;
         let read = self.store.get(&path).await?.bytes().await?;
         if let Err(error) = self.store.delete(&path).await {
-            tracing::debug!(%error, "a probe of the storage stays");
+            tracing::debug!(%error, "could not delete a probe file");
         }
         match read == body {
             true => Ok(()),
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_key_cannot_climb_out_of_the_folder() {
+    async fn a_key_cannot_leave_the_folder() {
         let folder = std::env::temp_dir().join(format!("warmq-artifacts-{}", JobId::generate()));
         std::fs::create_dir_all(folder.join("inside")).unwrap();
         std::fs::write(folder.join("secret"), "s").unwrap();
@@ -268,7 +268,10 @@ mod tests {
         let read = artifacts.get_at_most(key, 3).await;
         assert_eq!(read.unwrap().unwrap(), "png");
         let refused = artifacts.get_at_most(key, 2).await.unwrap_err();
-        assert_eq!(refused.to_string(), "3 bytes; at most 2 are read");
+        assert_eq!(
+            refused.to_string(),
+            "the file has 3 bytes, more than the limit of 2"
+        );
         artifacts.probe(&app, "r", 1000).await.unwrap();
         assert!(artifacts.get("a/b/probes/r").await.unwrap().is_none());
         for hostile in ["../secret", "a/../../secret", "/../secret", "..%2fsecret"] {
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_there_once_it_is_finished_and_not_before() {
+    async fn a_file_exists_once_it_is_finished_and_not_before() {
         let folder = std::env::temp_dir().join(format!("warmq-streams-{}", JobId::generate()));
         let url = format!("file://{}", folder.display());
         let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();

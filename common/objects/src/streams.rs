@@ -57,7 +57,7 @@ impl FileWriter {
     /// Aborts, and removes the parts as far as the storage allows.
     pub async fn abandon(self) {
         if let Err(error) = self.0.abort().await {
-            tracing::warn!(%error, "a file that was not written to its end may take up space");
+            tracing::warn!(%error, "could not remove an incomplete file");
         }
     }
 }

@@ -33,7 +33,7 @@ use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::server_url::ServerUrl;
 
-use crate::files::{Links, references};
+use crate::files::{SignedUrls, references};
 use crate::metrics::Metrics;
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
@@ -67,7 +67,7 @@ pub struct Webhooks {
     pub(crate) topology: Topology,
     pub(crate) publisher: Publisher,
     pub(crate) fetcher: Fetcher,
-    pub(crate) links: Links,
+    pub(crate) signed_urls: SignedUrls,
     pub(crate) metrics: Metrics,
 }
 
@@ -186,7 +186,7 @@ impl Webhooks {
 
     /// Signs and posts the record's result.
     async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, warmq_store::Error> {
-        let body = references::outcome(record, &self.links);
+        let body = references::outcome(record, &self.signed_urls);
         let body = body.to_string();
         let key = key(&self.store).await?;
         let (job, user) = (record.spec.id, user(&record.spec));
