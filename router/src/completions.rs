@@ -86,9 +86,6 @@ pub struct Follower {
 
 impl Follower {
     /// Runs until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Requests that still wait at shutdown rely on polling.
         retry::until_success("following ended jobs", &shutdown, || self.follow()).await;

@@ -116,9 +116,6 @@ impl Replies {
     }
 
     /// Replies until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let replies = QueueConsumer {
             what: "events with a reply",

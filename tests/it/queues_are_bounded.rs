@@ -127,7 +127,7 @@ async fn an_amqp_submission_over_the_bound_is_dead_lettered_and_replied_to() {
     let letter = next(&mut dead).await;
     assert_eq!(letter.data, br#"{"run_ms": 3}"#);
     let reason = header(&letter, "x-warmq-reason");
-    assert!(reason.contains("full: 1 jobs wait"), "{reason}");
+    assert!(reason.contains("is full (1 of at most 1 jobs)"), "{reason}");
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["payload"]["error_type"], "queue_full");
     system.cleanup().await;

@@ -59,9 +59,6 @@ impl Artifacts {
     }
 
     /// Writes a file of a job and returns its reference.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn put(
         &self,
         app: &AppId,
@@ -96,9 +93,6 @@ impl Artifacts {
     }
 
     /// Reads the file at `key`; `None` if it does not exist.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
         self.get_at_most(key, usize::MAX).await
     }
@@ -119,9 +113,6 @@ impl Artifacts {
     }
 
     /// Opens the file at `key`; `None` if it does not exist.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn read(&self, key: &str) -> Result<Option<StoredFile>, Error> {
         let found = if_found(self.store.get(&self.path(key)).await)?;
         Ok(found.map(|found| StoredFile {
@@ -132,27 +123,18 @@ impl Artifacts {
     }
 
     /// Returns whether a file exists at `key`.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn has(&self, key: &str) -> Result<bool, Error> {
         let found = if_found(self.store.head(&self.path(key)).await)?;
         Ok(found.is_some())
     }
 
     /// Begins a file at `key`.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn write(&self, key: &str) -> Result<FileWriter, Error> {
         let upload = self.store.put_multipart(&self.path(key)).await?;
         Ok(FileWriter::new(upload))
     }
 
     /// Writes a file that fits into memory, and returns its tag.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn put_at(&self, key: &str, body: Bytes) -> Result<String, Error> {
         let size = body.len() as u64;
         let put = self.store.put(&self.path(key), body.into()).await?;
@@ -168,9 +150,6 @@ impl Artifacts {
     }
 
     /// Stores the input of a job as JSON. The same input of the same job is the same object.
-    ///
-    /// # Errors
-    /// The storage refuses the write.
     pub async fn store_input(
         &self,
         app: &AppId,
@@ -204,9 +183,6 @@ impl Artifacts {
     }
 
     /// Deletes a stored input, if it exists.
-    ///
-    /// # Errors
-    /// The storage refuses the deletion.
     pub async fn delete_input(&self, stored: &StoredInput) -> Result<(), Error> {
         match self.delete(&stored.key).await {
             Err(Error::Store(object_store::Error::NotFound { .. })) => Ok(()),

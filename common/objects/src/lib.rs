@@ -4,6 +4,8 @@
 //! references with signed URLs in responses, and signed URLs with references in inputs, so workers
 //! need no address of a router. A submission can contain URLs only, so a worker may read whatever a
 //! reference names.
+//!
+//! Every call fails if the storage refuses it; `# Errors` names further reasons.
 
 mod artifacts;
 mod error;

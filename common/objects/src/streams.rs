@@ -35,9 +35,6 @@ impl FileWriter {
     }
 
     /// Appends to the file.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.0.wait_for_capacity(MAX_PARTS_IN_FLIGHT).await?;
         // Copied: small parts would each keep the buffer that they were received in.
@@ -46,9 +43,6 @@ impl FileWriter {
     }
 
     /// Publishes the whole file at once.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn finish(self) -> Result<(), Error> {
         self.0.finish().await?;
         Ok(())

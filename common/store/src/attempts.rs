@@ -137,9 +137,6 @@ fn list<T: DeserializeOwned>(text: Option<&str>) -> Vec<T> {
 impl Attempts<'_> {
     /// Starts an attempt of `job` on `runner`, or returns the one that this incarnation has begun
     /// already, whose response was lost.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn start(
         self,
         app: &AppId,
@@ -185,9 +182,6 @@ impl Attempts<'_> {
 
     /// Renews a running job's lease for `lease_ms`. Returns whether the job is still this
     /// attempt's.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn renew(
         self,
         app: &AppId,
@@ -206,9 +200,6 @@ impl Attempts<'_> {
     }
 
     /// Stores the progress of a running job. Returns whether the job is still this attempt's.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn progress(
         self,
         app: &AppId,
@@ -229,9 +220,6 @@ impl Attempts<'_> {
 
     /// Ends an attempt. Returns whether the result was accepted; a refused one belongs to an
     /// earlier attempt. The runner's models are stored in both cases.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn finish(self, finish: &Finish<'_>) -> Result<bool, Error> {
         let Finish { app, job, .. } = *finish;
         let (output, error) = match finish.outcome {
@@ -281,9 +269,6 @@ impl Attempts<'_> {
     }
 
     /// Requeues a running job. Returns whether it was still this attempt's.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn requeue(
         self,
         app: &AppId,
@@ -310,9 +295,6 @@ impl Attempts<'_> {
 
     /// Records that a job's runner was lost, and queues the job again. `None`: no runner was lost
     /// (any more).
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn mark_lost(self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
         let reply: Vec<String> = self
             .scripts
@@ -339,9 +321,6 @@ impl Attempts<'_> {
 
     /// Returns the avoid list and faults of a job, for its messages. Unreadable entries are
     /// omitted.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn failure_history(self, app: &AppId, job: JobId) -> Result<FailureHistory, Error> {
         let key = self.keys.job(app, job);
         let (avoid, faults): (Option<String>, Option<String>) = redis::cmd("HMGET")
@@ -356,9 +335,6 @@ impl Attempts<'_> {
     }
 
     /// Ends a job without attempts left. Returns false if it has one left, runs, or ended.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn quarantine(
         self,
         app: &AppId,
@@ -381,9 +357,6 @@ impl Attempts<'_> {
 
     /// Restores all attempts of a quarantined job, which the caller then publishes. Returns false
     /// if it is not quarantined (any more).
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn redrive(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
         self.jobs().index(app, job, RETENTION_S, Known::New).await?;

@@ -38,9 +38,6 @@ impl CancellationStream {
 
 impl Cancellation<'_> {
     /// Cancels `job` in any state, and publishes that to [`Cancellation::subscribe`].
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn cancel(self, app: &AppId, job: JobId) -> Result<CancelOutcome, Error> {
         let reply: Vec<String> = self
             .scripts
@@ -68,9 +65,6 @@ impl Cancellation<'_> {
     }
 
     /// Subscribes to the app's cancellations.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn subscribe(self, app: &AppId) -> Result<CancellationStream, Error> {
         let channel = self.keys.cancelled(app);
         Ok(CancellationStream(self.subscriptions.open(&channel).await?))

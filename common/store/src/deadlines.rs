@@ -14,9 +14,6 @@ const AT_ONCE: isize = 1000;
 impl Deadlines<'_> {
     /// Expires the app's jobs that have not started in time, and returns them without input and
     /// output, for their events. Jobs with unreadable records are removed from the list.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn expire(self, app: &AppId) -> Result<Vec<JobSpec>, Error> {
         let now_ms = self.now_ms().await?;
         let due: Vec<String> = self

@@ -76,9 +76,6 @@ pub struct Dispatchers {
 impl Dispatchers {
     /// Dispatches every app in use until `shutdown`; detects an app that comes into use within half
     /// a second.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         ServedApps::new(self, shutdown).run().await;
         Ok(())

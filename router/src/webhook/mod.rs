@@ -73,9 +73,6 @@ pub struct Webhooks {
 
 /// Returns the signing key of all routers, created on first use. Read each time, since a Redis that
 /// lost it creates another.
-///
-/// # Errors
-/// Redis is unreachable.
 pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
     let seed = store
         .secrets()
@@ -86,9 +83,6 @@ pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
 
 impl Webhooks {
     /// Delivers until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let limit = PerHostLimit::new(MAX_PER_HOST);
         let webhooks = QueueConsumer {

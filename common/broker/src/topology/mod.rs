@@ -176,9 +176,6 @@ impl Topology {
 
     /// Declares the queue of one incarnation of a runner. A job that is not accepted within
     /// `accept_timeout` returns to the dispatcher.
-    ///
-    /// # Errors
-    /// The connection broke.
     pub async fn declare_runner(
         &self,
         channel: &Channel,
@@ -201,9 +198,6 @@ impl Topology {
 
     /// Declares a queue of ended jobs that lives as long as the channel's connection, and returns
     /// its name. Events outside that time are missed.
-    ///
-    /// # Errors
-    /// The connection broke.
     pub async fn declare_completion_queue(&self, channel: &Channel) -> lapin::Result<String> {
         let name = self.name(format_args!("events.api.{}", Uuid::new_v4().simple()));
         let options = QueueDeclareOptions {
@@ -241,9 +235,6 @@ impl Topology {
 
     /// Deletes an app's queues that have no consumer and no message. Quorum queues remain: RabbitMQ
     /// does not delete those conditionally.
-    ///
-    /// # Errors
-    /// The connection broke.
     pub async fn delete_app(&self, connection: &Connection, app: &AppId) -> lapin::Result<()> {
         if self.queue_type == QueueType::Quorum {
             return Ok(());

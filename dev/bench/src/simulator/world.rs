@@ -140,9 +140,6 @@ pub struct History {
 }
 
 /// Runs one simulation.
-///
-/// # Errors
-/// The workload cannot be generated.
 pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
     let workload = Workload::of(options)?;
     let mut scheme = schemes::make(options, workload.models(), &Constants::default());
