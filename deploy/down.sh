@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stops what deploy/up.sh started, and nothing else: SIGTERM, then SIGKILL (which costs nothing but time: a killed
-# runner's job is given to another). A worker gives its running job 30 s by itself; 45 s leave room to hand it back.
+# Stops the processes of deploy/up.sh: SIGTERM, then SIGKILL (a killed runner's job is run by another).
+# A worker waits 30 s for its running job; 45 s leave time to requeue it.
 set -eu
 cd "$(dirname "$0")/.."
 . deploy/processes.sh
@@ -28,7 +28,7 @@ stop() { # NAME
     say "$1 stopped"
 }
 
-# Workers first: the router is still there to hear of their last results.
+# Workers first, so that the router receives their last results.
 for name in worker-1 worker-2 router; do
     stop $name
 done

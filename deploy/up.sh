@@ -38,7 +38,7 @@ if ! runs router && python3 deploy/probe.py "$url/healthz" >/dev/null; then
 fi
 start router target/release/warmq-router --listen "$listen"
 (
-    # With these an app can call other apps. They are not the keys of whoever starts it.
+    # With these, an app can call other apps. They are not the keys of the user who starts it.
     unset WARMQ_ADMIN_KEY
     # shellcheck disable=SC2030 # they are for the workers alone
     export WARMQ_URL="$url" WARMQ_KEY="${WARMQ_WORKER_KEY:-any}"
@@ -54,7 +54,7 @@ until answer=$(python3 deploy/probe.py "$url/readyz"); do
     sleep 1
     waited=$((waited + 1))
 done
-registered() { # how many workers are, or `unseen` where the router asks for a key that may watch
+registered() { # how many workers are, or `unseen` if the router requires a key with scope watch
     # shellcheck disable=SC2031 # ours, not the workers'
     key=${WARMQ_KEY:-${WARMQ_ADMIN_KEY:-any}} python3 -c 'import json, os, sys, urllib.error, urllib.request
 request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Key " + os.environ["key"]})
@@ -73,6 +73,6 @@ until workers=$(registered) && { [ "$workers" = unseen ] || [ "$workers" -ge 2 ]
     waited=$((waited + 1))
 done
 if [ "$workers" = unseen ]; then
-    say "the router asks for keys: with one in WARMQ_KEY that may watch, this would wait for the workers"
+    say "the router requires keys: set WARMQ_KEY to one with scope watch to wait for the workers"
 fi
 say "ready: $url; logs in $run; stop with: make down"

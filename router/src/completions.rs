@@ -1,4 +1,4 @@
-//! Listens for ended jobs, and wakes the requests in this process that wait for them.
+//! Consumes the events of ended jobs, and wakes the requests in this process that wait for them.
 //!
 //! Events may be missed during a reconnect, so waiting requests also poll the record.
 
@@ -19,61 +19,61 @@ use warmq_types::server_url::ServerUrl;
 use crate::session_error::SessionError;
 
 /// A job, and the number of a waiter.
-type Place = (JobId, u64);
+type WaiterId = (JobId, u64);
 
 /// A cheap handle on the waiters.
 #[derive(Clone, Default)]
 pub struct CompletionListener {
-    waiting: Arc<Mutex<BTreeMap<Place, Arc<Notify>>>>,
+    waiting: Arc<Mutex<BTreeMap<WaiterId, Arc<Notify>>>>,
     next: Arc<AtomicU64>,
 }
 
 impl CompletionListener {
     /// Registers a waiter for the end of `job`.
     pub fn watch(&self, job: JobId) -> Waiter {
-        let place = (job, self.next.fetch_add(1, Ordering::Relaxed));
-        let heard = Arc::new(Notify::new());
-        self.waiting().insert(place, heard.clone());
+        let id = (job, self.next.fetch_add(1, Ordering::Relaxed));
+        let ended = Arc::new(Notify::new());
+        self.waiting().insert(id, ended.clone());
         Waiter {
-            place,
-            heard,
+            id,
+            ended,
             jobs: self.clone(),
         }
     }
 
     fn wake(&self, job: JobId) {
-        for heard in self.waiting().range((job, 0)..=(job, u64::MAX)) {
-            heard.1.notify_one();
+        for (_, ended) in self.waiting().range((job, 0)..=(job, u64::MAX)) {
+            ended.notify_one();
         }
     }
 
     /// Wakes all waiters, since events may have been missed.
     fn wake_all(&self) {
-        self.waiting().values().for_each(|heard| heard.notify_one());
+        self.waiting().values().for_each(|ended| ended.notify_one());
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Notify>>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<WaiterId, Arc<Notify>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A registration for the end of one job.
 pub struct Waiter {
-    place: Place,
-    heard: Arc<Notify>,
+    id: WaiterId,
+    ended: Arc<Notify>,
     jobs: CompletionListener,
 }
 
 impl Waiter {
     /// Returns once the job may have ended.
-    pub async fn heard(&self) {
-        self.heard.notified().await;
+    pub async fn ended(&self) {
+        self.ended.notified().await;
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.jobs.waiting().remove(&self.place);
+        self.jobs.waiting().remove(&self.id);
     }
 }
 
@@ -86,9 +86,6 @@ pub struct Follower {
 
 impl Follower {
     /// Runs until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Requests that still wait at shutdown rely on polling.
         retry::until_success("following ended jobs", &shutdown, || self.follow()).await;
@@ -105,7 +102,7 @@ impl Follower {
         while let Some(delivery) = events.next().await {
             match JobEvent::decode(&delivery?.data) {
                 Ok(event) => self.ended.wake(event.job_id),
-                Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
+                Err(error) => tracing::warn!(%error, "dropped an unreadable event"),
             }
         }
         Err(SessionError::Ended)
@@ -116,27 +113,27 @@ impl Follower {
 mod tests {
     use super::*;
 
-    fn heard(watch: &Waiter) -> bool {
+    fn is_woken(waiter: &Waiter) -> bool {
         use futures::FutureExt;
-        watch.heard().now_or_never().is_some()
+        waiter.ended().now_or_never().is_some()
     }
 
     #[test]
-    fn everybody_who_waits_for_a_job_is_woken_and_nobody_else() {
+    fn all_waiters_of_a_job_are_woken_and_no_others() {
         let jobs = CompletionListener::default();
         let (mine, other) = (JobId::generate(), JobId::generate());
-        let watches = [mine, mine, other].map(|job| jobs.watch(job));
+        let waiters = [mine, mine, other].map(|job| jobs.watch(job));
         jobs.wake(mine);
-        assert_eq!(watches.each_ref().map(heard), [true, true, false]);
+        assert_eq!(waiters.each_ref().map(is_woken), [true, true, false]);
         jobs.wake_all();
-        assert_eq!(watches.each_ref().map(heard), [true, true, true]);
+        assert_eq!(waiters.each_ref().map(is_woken), [true, true, true]);
     }
 
     #[test]
-    fn who_waits_no_more_is_forgotten() {
+    fn a_dropped_waiter_is_removed() {
         let jobs = CompletionListener::default();
-        let watch = jobs.watch(JobId::generate());
-        drop(watch);
+        let waiter = jobs.watch(JobId::generate());
+        drop(waiter);
         assert!(jobs.waiting().is_empty());
     }
 }

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_for_everybody_is_named_as_this_machine_reaches_it() {
+    fn the_public_url_of_an_unspecified_address_is_loopback() {
         let config = read(&["--listen", "0.0.0.0:8080", "--allow-anonymous"]).unwrap();
         assert!(config.allow_anonymous);
         assert_eq!(config.public_url(config.listen), "http://127.0.0.1:8080");
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_private_may_be_reached_unless_it_is_named() {
+    fn private_addresses_are_refused_unless_allowed() {
         let none = read(&[]).unwrap().fetch_allow;
         assert_eq!(none, Allowed::default());
         let some = read(&["--fetch-allow", "10.1.0.0/16,::1"]).unwrap();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let problems =
             read(&["--listen", "here", "--roles", "cook", "--max-body", "big"]).unwrap_err();
         assert_eq!(problems.sentences().len(), 3, "{problems}");

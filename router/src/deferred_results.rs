@@ -25,9 +25,6 @@ pub struct DeferredResults {
 
 impl DeferredResults {
     /// Stores results until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let ends = QueueConsumer {
             what: "deferred results",

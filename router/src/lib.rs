@@ -11,7 +11,7 @@
 //! | [`tls`] | the certificate for HTTPS |
 //! | [`flow`] | submissions of several steps |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
-//! | [`files`] | capability links to files, and uploads |
+//! | [`files`] | signed URLs of files, and uploads |
 //! | [`completions`] | wakes requests that wait for a job's end |
 //! | [`finalizer`] | jobs that end without a result: cancelled, expired |
 //! | [`dead_letters`] | dead letters: list, redrive, drop |
@@ -89,7 +89,7 @@ async fn start(config: Config, args: Args, shutdown: &CancellationToken) -> anyh
     let hangups = Hangups::listen()?;
     let servers = Servers::connect(&config, shutdown).await?;
     // Bound before any part starts: replies contain the address that is really served.
-    let limits = api::Limits::new(config.max_connections);
+    let limits = api::ServerLimits::new(config.max_connections);
     let server = api::Server::bind(config.listen, config.tls.clone(), limits).await?;
     let public_url = config.public_url(server.address()?).into();
     let parts = Parts::build(config, args, servers, public_url, shutdown.clone()).await?;

@@ -29,7 +29,7 @@ const PROBE_BYTES: usize = 64;
 /// Folder of the probe file, beside the uploads.
 const PROBE_APP: &str = "uploads/router";
 
-/// Limits of RabbitMQ that differ from the settings, learned from its errors: AMQP has no way to
+/// Limits of RabbitMQ that differ from the settings, discovered by its errors: AMQP has no way to
 /// read them.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerLimits(Arc<std::sync::Mutex<Option<Duration>>>);

@@ -59,9 +59,6 @@ impl Reload {
     }
 
     /// Reloads at every SIGHUP until `shutdown`.
-    ///
-    /// # Errors
-    /// Never.
     pub async fn on_hangup(
         self,
         mut hangups: Hangups,

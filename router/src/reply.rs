@@ -1,5 +1,5 @@
-//! Replies to AMQP submitters: the webhook's body, to the queue that they named. Events may repeat;
-//! a reply is sent once.
+//! Replies to AMQP submitters: the webhook's body, to the queue in `reply_to`. Events may repeat; a
+//! reply is sent once.
 
 use lapin::ErrorKind;
 use lapin::message::Delivery;
@@ -16,7 +16,7 @@ use warmq_types::job::JobError;
 use warmq_types::message::{JobEvent, Versioned, error_body};
 use warmq_types::server_url::ServerUrl;
 
-use crate::files::{Links, references};
+use crate::files::{SignedUrls, references};
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
 
@@ -34,18 +34,18 @@ pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
 /// Attempts to send a reply concurrently with others, before it is sent alone.
 const ATTEMPTS: u32 = 2;
 
-/// Sends replies, over a connection that carries nothing else. A submitter that left is no failure,
-/// and neither is one that forged the address of its direct replies: RabbitMQ ends the connection
-/// with an internal error then, and would do so again. All that are on their way end with it, so
-/// each of them is sent again, at last with no other beside it, before its own address is blamed.
+/// Sends replies over a connection of their own. A submitter that disconnected is not a failure.
+/// Nor is one that forged its direct reply-to address: RabbitMQ then closes the connection with an
+/// internal error, which fails all replies in flight. Each of them is sent again, finally alone, to
+/// find the one with the forged address.
 pub(crate) struct ReplySender {
     publisher: Publisher,
-    /// Held for reading by those that are sent side by side, for writing by one that is sent alone.
+    /// Held for reading by concurrent replies, for writing by one that is sent alone.
     alone: RwLock<()>,
 }
 
 impl ReplySender {
-    /// Name of the connection in RabbitMQ's lists.
+    /// Returns a sender. `name`: of its connection in RabbitMQ's lists.
     pub(crate) fn new(amqp_url: ServerUrl, name: &str) -> Self {
         Self {
             publisher: Publisher::new(amqp_url, name),
@@ -55,7 +55,7 @@ impl ReplySender {
 
     pub(crate) async fn send(&self, queue: &str, reply: &Message) -> Result<(), PublishError> {
         for _ in 0..ATTEMPTS {
-            let _beside_others = self.alone.read().await;
+            let _concurrent = self.alone.read().await;
             match self.publisher.announce("", queue, reply).await {
                 Err(PublishError::Lapin(_)) => {}
                 sent => return sent,
@@ -69,7 +69,7 @@ impl ReplySender {
         }
         match self.publisher.announce("", queue, reply).await {
             Err(PublishError::Lapin(error)) if queue.starts_with(DIRECT) && is_internal(&error) => {
-                tracing::warn!(queue, %error, "dropped a reply: RabbitMQ cannot read its address");
+                tracing::warn!(queue, %error, "dropped a reply: RabbitMQ rejects its address");
                 Ok(())
             }
             sent => sent,
@@ -88,21 +88,20 @@ pub struct Replies {
     amqp_url: ServerUrl,
     topology: Topology,
     sender: ReplySender,
-    links: Links,
+    signed_urls: SignedUrls,
     /// Storage of inputs to be deleted.
     artifacts: Artifacts,
-    /// Jobs, by their ids, have one each of these: a job that is announced twice is replied to
-    /// once.
-    turns: [Mutex<()>; ORDERING_LOCKS],
+    /// Orders the replies of one job: a job with two events gets one reply.
+    locks: [Mutex<()>; ORDERING_LOCKS],
 }
 
 impl Replies {
-    /// Returns a consumer for the jobs in `store`. `links`: to the files in results.
+    /// Returns a consumer for the jobs in `store`. `signed_urls`: of the files in results.
     pub fn new(
         store: Store,
         amqp_url: ServerUrl,
         topology: Topology,
-        links: Links,
+        signed_urls: SignedUrls,
         artifacts: Artifacts,
     ) -> Self {
         Self {
@@ -110,19 +109,16 @@ impl Replies {
             topology,
             sender: ReplySender::new(amqp_url.clone(), "warmq-router replies"),
             amqp_url,
-            links,
+            signed_urls,
             artifacts,
-            turns: [(); ORDERING_LOCKS].map(Mutex::new),
+            locks: [(); ORDERING_LOCKS].map(Mutex::new),
         }
     }
 
     /// Replies until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let replies = QueueConsumer {
-            what: "ends to reply to",
+            what: "events with a reply",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
             queue: self.topology.reply_events_queue(),
@@ -130,16 +126,16 @@ impl Replies {
             max_concurrent: MAX_CONCURRENT,
         };
         replies
-            .each(&shutdown, |delivery| self.take(delivery))
+            .each(&shutdown, |delivery| self.handle(delivery))
             .await;
         Ok(())
     }
 
-    async fn take(&self, delivery: Delivery) -> Result<(), SessionError> {
+    async fn handle(&self, delivery: Delivery) -> Result<(), SessionError> {
         match JobEvent::decode(&delivery.data) {
-            Err(error) => tracing::warn!(%error, "dropped an event that cannot be read"),
+            Err(error) => tracing::warn!(%error, "dropped an unreadable event"),
             Ok(event) => {
-                self.forget_input(&event).await;
+                self.delete_input(&event).await;
                 self.reply(&event).await?;
             }
         }
@@ -148,21 +144,21 @@ impl Replies {
     }
 
     /// Deletes the stored input of an ended job with `no_store`.
-    async fn forget_input(&self, event: &JobEvent) {
+    async fn delete_input(&self, event: &JobEvent) {
         if let Some(stored) = &event.forget_input
             && let Err(error) = self.artifacts.delete_input(stored).await
         {
             tracing::warn!(
                 job.id = %event.job_id, %error, file.key = stored.key,
-                "an input that was to be forgotten stays in the storage"
+                "could not delete the input of a job with no_store"
             );
         }
     }
 
     async fn reply(&self, event: &JobEvent) -> Result<(), SessionError> {
         let (app, job) = (&event.app, event.job_id);
-        let turn = usize::try_from(job.coin() % ORDERING_LOCKS as u64).unwrap_or_default();
-        let _turn = self.turns[turn].lock().await;
+        let lock = usize::try_from(job.coin() % ORDERING_LOCKS as u64).unwrap_or_default();
+        let _lock = self.locks[lock].lock().await;
         let first = event.reply_to.as_ref();
         let Some(reply_to) = self.store.replies().address(app, job, first).await? else {
             return Ok(());
@@ -170,14 +166,14 @@ impl Replies {
         let Some(record) = self.store.jobs().job_of(app, job).await? else {
             return Ok(());
         };
-        let body = references::outcome(&record, &self.links);
+        let body = references::outcome(&record, &self.signed_urls);
         let message = Message {
             correlation_id: reply_to.correlation_id.clone(),
             ..Message::new(body.to_string().into_bytes())
         };
         match self.sender.send(&reply_to.queue, &message).await {
             Err(error) if error.is_unacceptable() => {
-                tracing::warn!(job.id = %job, %error, "an outcome is too large for a reply");
+                tracing::warn!(job.id = %job, %error, "a reply is too large");
                 let message = Message {
                     body: too_large_to_reply(job, &error).to_string().into_bytes(),
                     ..message
@@ -199,9 +195,7 @@ fn too_large_to_reply(job: JobId, reason: &PublishError) -> Value {
     let error = JobError {
         status: 413,
         error_type: "payload_too_large".to_owned(),
-        message: format!(
-            "the outcome is too large for a reply by AMQP, read it by HTTP ({reason})"
-        ),
+        message: format!("the outcome is too large for an AMQP reply: read it by HTTP ({reason})"),
         detail: Vec::new(),
     };
     error_body(Some(job), &error)

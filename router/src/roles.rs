@@ -51,7 +51,7 @@ pub(crate) fn spawn_server(parts: &Parts, server: api::Server, tasks: &mut Tasks
         readiness: parts.readiness.clone(),
         uploads: Uploads::new(servers.artifacts.clone(), config.max_upload_bytes),
         artifacts: servers.artifacts.clone(),
-        links: parts.links.clone(),
+        signed_urls: parts.signed_urls.clone(),
         hosts: api::Hosts::new(&parts.public_url, config.listen.ip().is_loopback()),
         public_url: parts.public_url.clone(),
         max_body_bytes: config.max_body_bytes,
@@ -151,7 +151,7 @@ pub(crate) fn spawn_reply(parts: &Parts, tasks: &mut Tasks) {
         parts.servers.store.clone(),
         parts.config.servers.amqp_url.clone(),
         parts.servers.topology.clone(),
-        parts.links.clone(),
+        parts.signed_urls.clone(),
         parts.servers.artifacts.clone(),
     );
     tasks.spawn(replies.run(parts.shutdown.clone()));
@@ -164,7 +164,7 @@ pub(crate) fn spawn_webhook(parts: &Parts, tasks: &mut Tasks) {
         topology: parts.servers.topology.clone(),
         publisher: parts.servers.publisher.clone(),
         fetcher: parts.fetcher.clone(),
-        links: parts.links.clone(),
+        signed_urls: parts.signed_urls.clone(),
         metrics: parts.metrics.clone(),
     };
     tasks.spawn(webhooks.run(parts.shutdown.clone()));

@@ -13,7 +13,7 @@ use crate::access::{self, Keyring};
 use crate::apps::AppDirectory;
 use crate::completions::CompletionListener;
 use crate::config::{Args, Config};
-use crate::files::Links;
+use crate::files::SignedUrls;
 use crate::finalizer::Finalizer;
 use crate::large_json::LargeJson;
 use crate::metrics::Metrics;
@@ -87,7 +87,7 @@ pub(crate) struct Parts {
     pub(crate) submitter: Submitter,
     /// Prefix of every URL in responses.
     pub(crate) public_url: Arc<str>,
-    pub(crate) links: Links,
+    pub(crate) signed_urls: SignedUrls,
     pub(crate) fetcher: Fetcher,
     pub(crate) completions: CompletionListener,
     pub(crate) limits: BrokerLimits,
@@ -112,9 +112,9 @@ impl Parts {
             servers
                 .store
                 .secrets()
-                .secret(Secret::Links, rand::random())
+                .secret(Secret::SignedUrls, rand::random())
         });
-        let links = Links::new(public_url.clone(), secret.await?);
+        let signed_urls = SignedUrls::new(public_url.clone(), secret.await?);
         let fetcher = Fetcher::new(config.fetch_allow.clone())?;
         let apps = AppDirectory::new(servers.store.clone(), config.declared.clone());
         let submitter = Submitter::new(
@@ -124,7 +124,7 @@ impl Parts {
             apps.clone(),
             submit::Options {
                 artifacts: servers.artifacts.clone(),
-                links: links.clone(),
+                signed_urls: signed_urls.clone(),
                 fetcher: fetcher.clone(),
                 max_input_bytes: config.max_body_bytes,
                 large: LargeJson::default(),
@@ -147,7 +147,7 @@ impl Parts {
             apps,
             submitter,
             public_url,
-            links,
+            signed_urls,
             fetcher,
             limits,
             shutdown,

@@ -25,9 +25,6 @@ pub struct Unroutable {
 
 impl Unroutable {
     /// Republishes jobs until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let unroutable = QueueConsumer {
             what: "what could not be routed",

@@ -134,7 +134,7 @@ async fn a_reply_to_another_clients_queue_is_refused() {
         .with_message_id(id.to_string().into());
     user.submit(TIMED, r#"{"run_ms": 1}"#, properties).await;
     let letter = next(&mut dead).await;
-    assert!(header(&letter, "x-warmq-reason").contains("cannot be a reply queue"));
+    assert!(header(&letter, "x-warmq-reason").contains("invalid reply queue"));
     assert!(
         system
             .testbed

@@ -22,9 +22,7 @@ async fn submit(system: &System, timeout: &str, run_ms: u32) -> JobId {
         ("x-fal-runner-hint", "m"),
     ];
     let input = json!({"run_ms": run_ms, "load_ms": 1}).to_string();
-    let answer = system.post(TIMED, &headers, &input).await;
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+    system.post(TIMED, &headers, &input).await.job_id()
 }
 
 /// Waits until a job expired, and checks what fal's clients see.
@@ -94,7 +92,7 @@ async fn a_job_in_the_shared_queue_and_a_held_low_one_expire_under_policy_fal() 
         ("x-fal-request-timeout", "1"),
     ];
     let answer = system.post(TIMED, &headers, "{}").await;
-    let low = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let low = answer.job_id();
     expired(&system, shared).await;
     expired(&system, low).await;
     nothing_is_held(&system).await;

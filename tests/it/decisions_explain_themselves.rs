@@ -197,7 +197,7 @@ async fn hostile_hints_do_not_break_the_page() {
     for hint in nasty.iter().map(|hint| (*hint).to_owned()).chain(many) {
         let input = json!({"run_ms": 0, "load_ms": 0, "model": hint}).to_string();
         let answer = system.post(TIMED, &[], &input).await;
-        let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+        let id = answer.job_id();
         jobs.push(id);
         if jobs.len() == nasty.len() {
             for id in &jobs {

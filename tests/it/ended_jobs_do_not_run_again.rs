@@ -12,7 +12,7 @@ use warmq_testkit::{Testbed, WorkerOptions, eventually};
 use warmq_tests::System;
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::attempt::Outcome;
-use warmq_types::ids::{AppId, Epoch, JobId};
+use warmq_types::ids::{AppId, Epoch};
 use warmq_types::job::{JobRecord, JobSpec, Priority};
 use warmq_types::message::{DeferredResult, JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
@@ -194,7 +194,7 @@ async fn an_ended_step_does_not_run_again_although_its_record_expired() {
     let mut system = System::with_config(FLOW).await;
     let _worker = system.worker(WorkerOptions::timed("a", "acme/one")).await;
     let answer = system.post("acme/both", &[], "{}").await;
-    let flow: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let flow = answer.job_id();
     let step = eventually("the first step runs", TIMEOUT, async || {
         let step = system.job(flow).await.flow?.steps.first()?.job;
         let record = system.testbed.store().jobs().job(step).await.unwrap()?;

@@ -6,7 +6,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use warmq_tests::system::TIMED;
-use warmq_tests::{AmqpClient, HttpResponse, System};
+use warmq_tests::{AmqpClient, System};
 use warmq_types::ids::JobId;
 use warmq_types::job::{JobRecord, Priority};
 use warmq_types::state::JobState;
@@ -14,15 +14,10 @@ use warmq_types::state::JobState;
 /// An app without workers: accepted jobs wait.
 const DECLARED: &str = "[apps.'bench/timed']";
 
-fn id_of(answer: &HttpResponse) -> JobId {
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
-}
-
 /// Submits with these headers and returns the record.
 async fn accepted(system: &System, headers: &[(&str, &str)]) -> JobRecord {
     let answer = system.post(TIMED, headers, "{}").await;
-    system.job(id_of(&answer)).await
+    system.job(answer.job_id()).await
 }
 
 /// Asserts that the submission is refused, naming this header.
@@ -160,7 +155,7 @@ async fn a_job_is_polled_and_cancelled_under_its_full_endpoint_id() {
     let endpoint = format!("{TIMED}/v2/turbo");
     let input = r#"{"run_ms": 1, "output": {"n": 7}}"#;
     let answer = system.post(&endpoint, &[], input).await;
-    let id = id_of(&answer);
+    let id = answer.job_id();
     let own = format!("{}/queue/{TIMED}/requests/{id}", system.router.url());
     assert_eq!(answer.body["response_url"], own);
     assert_eq!(system.succeeded(id).await.spec.path, "v2/turbo");
@@ -266,7 +261,9 @@ async fn fals_other_domain_is_the_same_behind_the_proxy_and_realtime_is_refused_
     let socket = system.get(&format!("/run/{TIMED}/realtime")).await;
     assert_eq!(socket.body["error_type"], "realtime_not_offered");
     let target = format!("https://queue.falrun.com/{TIMED}");
-    system.succeeded(id_of(&proxied(&target, "{}").await)).await;
+    system
+        .succeeded(proxied(&target, "{}").await.job_id())
+        .await;
     for target in [
         "https://rest.fal.ai/tokens/".to_owned(),
         format!("wss://fal.run/{TIMED}/realtime"),
@@ -276,7 +273,7 @@ async fn fals_other_domain_is_the_same_behind_the_proxy_and_realtime_is_refused_
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{target}");
         let sentence = answer.body["detail"].as_str().unwrap();
         assert!(
-            sentence.starts_with("realtime is not offered"),
+            sentence.starts_with("realtime is not supported"),
             "{sentence}"
         );
     }
@@ -288,7 +285,7 @@ async fn a_body_that_is_not_json_is_refused_with_the_remedy() {
     let system = System::with_config(DECLARED).await;
     let mark = "\u{feff}{\"run_ms\": 7}";
     let marked = system
-        .job(id_of(&system.post(TIMED, &[], mark).await))
+        .job(system.post(TIMED, &[], mark).await.job_id())
         .await;
     assert_eq!(marked.spec.input, json!({"run_ms": 7}));
     let form = system.post(TIMED, &[], "run_ms=7&load_ms=1").await;

@@ -73,9 +73,7 @@ async fn pipeline_system() -> (System, Vec<Worker>) {
 }
 
 async fn submit(system: &System, to: &str, input: Value) -> JobId {
-    let answer = system.post(to, &[], &input.to_string()).await;
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+    system.post(to, &[], &input.to_string()).await.job_id()
 }
 
 /// Returns the record of step `n` (from 0).
@@ -432,9 +430,7 @@ async fn the_next_choice_is_tried_after_a_failure_a_timeout_or_without_runners()
             &json!({"first_ms": 1, "first_fails": "a", "second_fails": "b"}).to_string(),
         )
         .await;
-    let last = system
-        .ended(last.body["request_id"].as_str().unwrap().parse().unwrap())
-        .await;
+    let last = system.ended(last.job_id()).await;
     let message = last.error.unwrap().message;
     assert!(
         message.starts_with("acme/second: ") && message.contains('b'),
@@ -506,7 +502,7 @@ async fn a_flow_that_did_not_start_in_time_expires_as_a_whole() {
     let answer = system
         .post("acme/pipeline", &timeout, &pipeline(1, 1).to_string())
         .await;
-    let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let id = answer.job_id();
     let flow = system.ended(id).await;
     assert_eq!(flow.state, JobState::Expired);
     let result = system

@@ -109,7 +109,7 @@ async fn the_configured_input_field_overrides_the_hint_header() {
             .log()
             .all(&job.spec.app, job.spec.id)
             .await;
-        let line = "the runner hint 'output' has no effect: input.model is 'named'";
+        let line = "ignored the runner hint 'output': input.model is 'named'";
         let is_logged = log.unwrap().iter().any(|entry| entry.message == line);
         assert_eq!(is_logged, overruled.is_some());
     }

@@ -90,7 +90,7 @@ async fn an_empty_body_is_an_empty_input() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
     let answer = system.post(TIMED, &[], "").await;
-    let id = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let id = answer.job_id();
     assert_eq!(system.succeeded(id).await.spec.input, json!({}));
     system.cleanup().await;
 }

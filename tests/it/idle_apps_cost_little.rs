@@ -203,7 +203,7 @@ async fn an_idle_app_is_dispatched_on_submission_and_idle_afterwards() {
     let answer = system
         .post(TIMED, &[], &json!({"run_ms": 1}).to_string())
         .await;
-    let late = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let late = answer.job_id();
     system.succeeded(late).await;
     system.cleanup().await;
 }

@@ -30,8 +30,7 @@ async fn one_warm_and_busy(system: &System, run_ms: u64) -> JobRecord {
 }
 
 async fn post(system: &System, headers: &[(&str, &str)], body: &str) -> JobId {
-    let answer = system.post(TIMED, headers, body).await;
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+    system.post(TIMED, headers, body).await.job_id()
 }
 
 #[tokio::test]
@@ -240,7 +239,7 @@ async fn a_runner_claimed_by_another_dispatcher_is_not_used() {
     let first = system.succeeded(system.submit("m", 10).await).await;
     system.all_idle(TIMED).await;
     let (runner, decision) = (first.runner.unwrap(), first.decision.unwrap());
-    // Claims send no event; the dispatcher learns of it when its own claim is refused.
+    // Claims send no event; the dispatcher detects it when its own claim is refused.
     let store = system.testbed.store();
     let foreign = JobSpec::new(app(), json!({}));
     store.jobs().create(&foreign).await.unwrap();
@@ -300,14 +299,14 @@ async fn learned_statistics_survive_the_router() {
         system.succeeded(system.submit("m", 30).await).await;
     }
     let hint = Some(Hint::parse("m").unwrap());
-    let learned = async || {
+    let measured = async || {
         let stats = system.testbed.store().stats().read(&app()).await.unwrap();
         let text = stats.get(&hint)?;
         let stats: serde_json::Value = serde_json::from_str(text).unwrap();
         // The prior counts as one observation.
         (stats["run_s"]["observations"] == 4.0).then(|| stats["run_s"]["value"].as_f64().unwrap())
     };
-    let before = eventually("three runs are kept", TIMEOUT, learned)
+    let before = eventually("three runs are stored", TIMEOUT, measured)
         .await
         .unwrap();
     assert!((0.03..2.0).contains(&before), "{before}");

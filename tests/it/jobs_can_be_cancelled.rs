@@ -78,7 +78,7 @@ async fn a_cancelled_low_job_under_policy_fal_ends_at_once() {
     system.reached(waiting, JobState::Dispatched).await;
     let headers = [("x-fal-queue-priority", "low")];
     let answer = system.post(TIMED, &headers, r#"{"run_ms": 1}"#).await;
-    let low = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let low = answer.job_id();
     held(&system, 1.0).await;
     cancelled(&system, low).await;
     held(&system, 0.0).await;

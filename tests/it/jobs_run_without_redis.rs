@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use warmq_broker::Topology;
 use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed};
 use warmq_tests::System;
 use warmq_tests::amqp::{AmqpClient, next_end_event};
@@ -35,21 +34,10 @@ async fn waiting_jobs_go_through_the_shared_queue_and_every_job_runs_once() {
     // The dispatcher releases held jobs; each worker takes one and starts it without a lease.
     let app = AppId::parse(TIMED).unwrap();
     let shared = system.testbed.topology().shared_queue(&app);
-    let channel = system.testbed.publisher().channel().await.unwrap();
-    system
-        .until("jobs wait in the shared queue", TIMEOUT, async || {
-            let depth = Topology::depth(&channel, &shared).await.unwrap();
-            (depth > 0).then_some(())
-        })
-        .await;
+    system.until_depth(&shared, 1).await;
     // Six results, none of which could be stored: the runners continue.
     let late = system.testbed.topology().deferred_results_queue();
-    system
-        .until("all jobs have ended without Redis", TIMEOUT, async || {
-            let depth = Topology::depth(&channel, &late).await.unwrap();
-            (depth == 6).then_some(())
-        })
-        .await;
+    system.until_depth(&late, 6).await;
 
     redis.restart().await.unwrap();
     system
@@ -85,13 +73,7 @@ async fn a_result_that_the_broker_refuses_fails_its_job_once() {
     system.reached(id, JobState::Running).await;
     redis.kill9().await.unwrap();
     let late = system.testbed.topology().deferred_results_queue();
-    let channel = system.testbed.publisher().channel().await.unwrap();
-    system
-        .until("the job has ended without Redis", TIMEOUT, async || {
-            let depth = Topology::depth(&channel, &late).await.unwrap();
-            (depth == 1).then_some(())
-        })
-        .await;
+    system.until_depth(&late, 1).await;
     redis.restart().await.unwrap();
     system
         .until("Redis answers again", TIMEOUT, async || {

@@ -47,9 +47,10 @@ async fn none_is_stored(system: &System) {
 }
 
 async fn submit(system: &System, headers: &[(&str, &str)], input: &Value) -> JobId {
-    let answer = system.post(TIMED, headers, &input.to_string()).await;
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+    system
+        .post(TIMED, headers, &input.to_string())
+        .await
+        .job_id()
 }
 
 /// Asserts that neither record nor message contains the input.
@@ -175,7 +176,7 @@ async fn a_flow_passes_large_inputs_and_outputs_to_its_steps() {
     let (no_store, body) = ([("x-fal-store-io", "0")], json!({"text": text}).to_string());
     let answer = system.post("t/twice", &no_store, &body).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let id = answer.job_id();
     assert_is_small(&system.job(id).await);
     let flow = system.succeeded(id).await;
     assert_eq!(flow.output.unwrap()["text"], text.repeat(2));
@@ -255,7 +256,7 @@ async fn a_message_over_the_brokers_limit_is_refused_without_retries() {
 
     let text = json!({"text": "x".repeat(30_000)}).to_string();
     let flow = system.post("t/long", &[], &text).await;
-    let id: JobId = flow.body["request_id"].as_str().unwrap().parse().unwrap();
+    let id = flow.job_id();
     let failed = system.ended(id).await;
     let error = failed.error.unwrap();
     assert_eq!(

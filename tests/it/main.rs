@@ -18,7 +18,7 @@ mod ended_jobs_do_not_run_again;
 mod examples_work_as_commented;
 mod fal_clients_work;
 mod fal_protocol_is_compatible;
-mod files_need_a_permit;
+mod files_need_a_signed_url;
 mod flows_only_advance;
 mod flows_survive_their_routers;
 mod flows_take_several_steps;

@@ -134,7 +134,7 @@ async fn a_job_without_retry_has_one_attempt_by_http_and_amqp() {
     kill_while_running(&system, by_amqp, "first").await;
     let headers = [("x-fal-no-retry", "1"), ("x-fal-runner-hint", "m")];
     let answer = system.post(TIMED, &headers, r#"{"run_ms": 600000}"#).await;
-    let by_http: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let by_http = answer.job_id();
     kill_while_running(&system, by_http, "second").await;
 
     // There are no runners left, and the jobs end.

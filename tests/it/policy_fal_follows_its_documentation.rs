@@ -3,7 +3,6 @@
 
 use warmq_tests::System;
 use warmq_tests::system::TIMED;
-use warmq_types::ids::JobId;
 use warmq_types::job::Target;
 use warmq_types::state::JobState;
 
@@ -77,7 +76,7 @@ async fn a_low_job_waits_until_no_normal_one_does() {
     system.reached(normal[1], JobState::Dispatched).await;
     let headers = [("x-fal-queue-priority", "low"), ("x-fal-runner-hint", "m")];
     let answer = system.post(TIMED, &headers, r#"{"run_ms": 1}"#).await;
-    let low: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+    let low = answer.job_id();
     normal.push(system.submit("m", 200).await);
     let low = system.succeeded(low).await;
     for id in normal {

@@ -7,7 +7,6 @@ use serde_json::json;
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json as body_of, next, with_hint};
 use warmq_tests::system::TIMED;
 use warmq_tests::{AmqpClient, HttpResponse, System};
-use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
 const BOUNDED: &str = "[apps.'bench/timed']\nmax_queue_length = 7";
@@ -44,7 +43,7 @@ async fn a_hundred_concurrent_submissions_do_not_exceed_the_bound() {
     // Slots are free again after they ran.
     let _worker = system.timed_worker("a").await;
     for answer in accepted {
-        let id: JobId = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+        let id = answer.job_id();
         system.succeeded(id).await;
     }
     system.succeeded(system.submit("m", 1).await).await;
@@ -128,7 +127,7 @@ async fn an_amqp_submission_over_the_bound_is_dead_lettered_and_replied_to() {
     let letter = next(&mut dead).await;
     assert_eq!(letter.data, br#"{"run_ms": 3}"#);
     let reason = header(&letter, "x-warmq-reason");
-    assert!(reason.contains("full: 1 jobs wait"), "{reason}");
+    assert!(reason.contains("is full (1 of at most 1 jobs)"), "{reason}");
     let reply = body_of(&next(&mut replies).await);
     assert_eq!(reply["payload"]["error_type"], "queue_full");
     system.cleanup().await;

@@ -14,9 +14,7 @@ const INPUT: &str = r#"{"run_ms": 400, "load_ms": 1, "output": "seen"}"#;
 
 /// Submits [`INPUT`] with these headers.
 async fn submit(system: &System, headers: &[(&str, &str)]) -> JobId {
-    let answer = system.post(TIMED, headers, INPUT).await;
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
+    system.post(TIMED, headers, INPUT).await.job_id()
 }
 
 /// Returns the remaining retention, s; none before the end.

@@ -48,15 +48,10 @@ const ALL_TO_V2: &str = r#"
 const BROKEN: &str = "[apps.\"acme/v1\"]\n[routes.\"acme/images\"]\nkind = \"switch\"\ndefault = \"acme/nobody\"\n\
                       rules = [{ when = \"input.width <\", to = \"acme/v1\" }]\nspeed = 9\n";
 
-fn id(answer: &HttpResponse) -> JobId {
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
-}
-
 /// Submits and finds the job's record.
 async fn submitted(system: &System, to: &str, headers: &[(&str, &str)], input: Value) -> JobRecord {
     let answer = system.post(to, headers, &input.to_string()).await;
-    system.job(id(&answer)).await
+    system.job(answer.job_id()).await
 }
 
 fn write(system: &System, toml: &str) {
@@ -80,7 +75,7 @@ async fn each_submission_is_routed_by_the_rules_and_keeps_the_routes_name() {
 
     let input = json!({"width": 64, "model": "m", "run_ms": 5, "load_ms": 5, "output": {"n": 1}});
     let answer = system.post("acme/images", &[], &input.to_string()).await;
-    let small = id(&answer);
+    let small = answer.job_id();
     let base = format!("/queue/acme/images/requests/{small}");
     for (field, path) in [
         ("response_url", ""),
@@ -138,7 +133,8 @@ async fn each_submission_is_routed_by_the_rules_and_keeps_the_routes_name() {
     assert_eq!(ran.body, signed);
     let hops = &first.spec.route;
     assert_eq!(hops.len(), 2);
-    let reason = "none of its 2 rules applied (rule 1 asks for 'width', which was not given; rule 2 asks for 'x-plan', which was not given)";
+    let reason =
+        "none of its 2 rules applied (rule 1: 'width' is absent; rule 2: 'x-plan' is absent)";
     assert_eq!(hops[0].reason, reason);
 
     let pro = submitted(&system, "acme/images", &[("X-Plan", "pro")], json!({})).await;

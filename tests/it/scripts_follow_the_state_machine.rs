@@ -551,7 +551,7 @@ fn hold() -> Hold {
 }
 
 #[test]
-fn any_sequence_of_calls_leaves_the_record_where_the_table_says() {
+fn any_sequence_of_calls_leaves_the_record_as_in_the_table() {
     let runtime = Runtime::new().unwrap();
     let testbed = runtime.block_on(Testbed::builder().start()).unwrap();
     let app = AppId::parse("test/states").unwrap();

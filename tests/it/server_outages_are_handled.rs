@@ -79,8 +79,7 @@ async fn without_redis_submissions_get_503_with_retry_after() {
 async fn a_blocked_broker_connection_is_reported_at_once_and_so_is_its_end() {
     let mut system = System::start().await;
     let proxy = Proxy::of(system.testbed.amqp_url()).await.unwrap();
-    let url = proxy.url();
-    system.router = (system.testbed.router(&["--amqp-url", url.expose()]).await).unwrap();
+    system.connect_through("--amqp-url", &proxy).await;
     let _worker = system.timed_worker("a").await;
     system.succeeded(system.submit("m", 1).await).await;
     // An alarm on the shared broker would block the messages of other tests.

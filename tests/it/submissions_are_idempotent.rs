@@ -8,17 +8,11 @@ use warmq_store::{AdmissionRules, Created};
 use warmq_testkit::{Proxy, eventually};
 use warmq_tests::amqp::{DIRECT_REPLY_TO, header, json as body_of, next, with_hint};
 use warmq_tests::system::{TIMED, TIMEOUT};
-use warmq_tests::{AmqpClient, HttpResponse, System};
-use warmq_types::ids::JobId;
+use warmq_tests::{AmqpClient, System};
 use warmq_types::job::JobSpec;
 use warmq_types::state::JobState;
 
 const KEY: &str = "idempotency-key";
-
-fn id(answer: &HttpResponse) -> JobId {
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
-}
 
 #[tokio::test]
 async fn the_same_key_returns_the_same_job_in_any_state_and_the_first_body_wins() {
@@ -26,28 +20,30 @@ async fn the_same_key_returns_the_same_job_in_any_state_and_the_first_body_wins(
     let _worker = system.timed_worker("a").await;
     let headers = [(KEY, "order 7/é")];
     let submit = |body: &'static str| system.post(TIMED, &headers, body);
-    let first = id(&submit(r#"{"run_ms": 300, "load_ms": 1, "output": "first"}"#).await);
+    let first = submit(r#"{"run_ms": 300, "load_ms": 1, "output": "first"}"#)
+        .await
+        .job_id();
     assert_eq!(
-        id(&submit(r#"{"output": "second"}"#).await),
+        submit(r#"{"output": "second"}"#).await.job_id(),
         first,
         "waiting"
     );
     system.reached(first, JobState::Running).await;
     assert_eq!(
-        id(&submit(r#"{"output": "third"}"#).await),
+        submit(r#"{"output": "third"}"#).await.job_id(),
         first,
         "running"
     );
     let ended = system.succeeded(first).await;
     assert_eq!((ended.attempt, ended.output), (1, Some(json!("first"))));
-    assert_eq!(id(&submit("{}").await), first, "ended");
+    assert_eq!(submit("{}").await.job_id(), first, "ended");
     assert_eq!(system.job(first).await.attempt, 1);
     // Keys are per app, and an empty key is none.
     assert_ne!(
-        id(&system.post(TIMED, &[(KEY, "order 8")], "{}").await),
+        system.post(TIMED, &[(KEY, "order 8")], "{}").await.job_id(),
         first
     );
-    assert_ne!(id(&system.post(TIMED, &[], "{}").await), first);
+    assert_ne!(system.post(TIMED, &[], "{}").await.job_id(), first);
     system.cleanup().await;
 }
 
@@ -59,9 +55,9 @@ async fn twenty_concurrent_submissions_with_one_key_run_once() {
     let submissions =
         (0..20).map(|_| system.post(TIMED, &headers, r#"{"run_ms": 5, "load_ms": 1}"#));
     let answers = join_all(submissions).await;
-    let first = id(&answers[0]);
+    let first = answers[0].job_id();
     for answer in &answers {
-        assert_eq!(id(answer), first);
+        assert_eq!(answer.job_id(), first);
     }
     system.succeeded(first).await;
     // Copies, if any, precede this one in the queue.
@@ -96,7 +92,7 @@ async fn repeating_a_submission_completes_one_that_failed_before_publishing() {
     let repeated = system
         .post(TIMED, &[(KEY, "k")], r#"{"output": "second"}"#)
         .await;
-    assert_eq!(id(&repeated), job.id);
+    assert_eq!(repeated.job_id(), job.id);
     assert_eq!(system.succeeded(job.id).await.output, Some(json!("first")));
     system.cleanup().await;
 }
@@ -105,8 +101,7 @@ async fn repeating_a_submission_completes_one_that_failed_before_publishing() {
 async fn a_key_whose_submission_failed_accepts_the_next_one() {
     let mut system = System::start().await;
     let proxy = Proxy::of(system.testbed.amqp_url()).await.unwrap();
-    let url = proxy.url();
-    system.router = (system.testbed.router(&["--amqp-url", url.expose()]).await).unwrap();
+    system.connect_through("--amqp-url", &proxy).await;
     let _worker = system.timed_worker("a").await;
     system.succeeded(system.submit("m", 1).await).await;
     proxy.shut();
@@ -117,7 +112,7 @@ async fn a_key_whose_submission_failed_accepts_the_next_one() {
     proxy.reopen();
     let accepted = eventually("a submission is accepted", TIMEOUT, async || {
         let answer = system.post(TIMED, &headers, r#"{"run_ms": 5}"#).await;
-        (answer.status == StatusCode::OK).then(|| id(&answer))
+        (answer.status == StatusCode::OK).then(|| answer.job_id())
     });
     system.succeeded(accepted.await.unwrap()).await;
     system.cleanup().await;
@@ -162,7 +157,7 @@ async fn an_invalid_key_is_refused_by_name() {
         assert_eq!(answer.body["detail"][0]["loc"], json!(["header", KEY]));
     }
     let longest = "x".repeat(255);
-    id(&system.post(TIMED, &[(KEY, &longest)], "{}").await);
+    system.post(TIMED, &[(KEY, &longest)], "{}").await.job_id();
     system.cleanup().await;
 }
 
@@ -172,9 +167,10 @@ async fn a_message_id_is_an_idempotency_key_by_http_and_amqp() {
     let _worker = system.timed_worker("a").await;
     let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
-    let first = id(&system
+    let first = system
         .post(TIMED, &[(KEY, "mine")], r#"{"run_ms": 5}"#)
-        .await);
+        .await
+        .job_id();
     system.succeeded(first).await;
     let properties = with_hint("m").with_message_id("mine".into());
     user.submit(TIMED, r#"{"run_ms": 5}"#, properties).await;
@@ -204,7 +200,7 @@ async fn a_message_id_is_an_idempotency_key_by_http_and_amqp() {
     });
     let theirs = theirs.await.unwrap();
     let by_http = system.post(TIMED, &[(KEY, "theirs")], "{}").await;
-    assert_eq!(id(&by_http), theirs);
+    assert_eq!(by_http.job_id(), theirs);
     assert_eq!(system.succeeded(theirs).await.output, Some(json!("amqp")));
     system.cleanup().await;
 }

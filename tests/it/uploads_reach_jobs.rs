@@ -1,4 +1,4 @@
-//! An uploaded file is named in a job's input by its link, and the worker reads it from the
+//! An uploaded file is named in a job's input by its URL, and the worker reads it from the
 //! storage.
 
 use std::time::Duration;
@@ -37,8 +37,8 @@ async fn echo(system: &System, output: Value) -> JobId {
 async fn a_link_becomes_a_reference_in_the_job_and_a_link_in_responses() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
-    let link = system.upload("cat.png", "image/png", b"a cat").await;
-    let id = echo(&system, json!({"image": {"url": link}})).await;
+    let url = system.upload("cat.png", "image/png", b"a cat").await;
+    let id = echo(&system, json!({"image": {"url": url}})).await;
     let record = system.succeeded(id).await;
     let given = record.spec.input["output"]["image"]["url"]
         .as_str()
@@ -51,7 +51,7 @@ async fn a_link_becomes_a_reference_in_the_job_and_a_link_in_responses() {
     let found = system.fetch(first["image"]["url"].as_str().unwrap()).await;
     assert_eq!(found.bytes, b"a cat");
     let job = system.get(&format!("/v1/jobs/{id}")).await.body;
-    assert_eq!(job["output"], first, "the same link in each answer");
+    assert_eq!(job["output"], first, "the same url in each answer");
     assert_eq!(job["input"]["output"], first);
     assert_eq!(system.get(&result).await.body, first);
     system.cleanup().await;
@@ -61,10 +61,10 @@ async fn a_link_becomes_a_reference_in_the_job_and_a_link_in_responses() {
 async fn replies_by_amqp_have_links_too() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
-    let link = system.upload("cat.png", "image/png", b"a cat").await;
+    let url = system.upload("cat.png", "image/png", b"a cat").await;
     let user = AmqpClient::connect(&system.testbed).await;
     let mut replies = user.consume(DIRECT_REPLY_TO).await;
-    let input = json!({"run_ms": 1, "load_ms": 1, "output": {"url": link}}).to_string();
+    let input = json!({"run_ms": 1, "load_ms": 1, "output": {"url": url}}).to_string();
     let properties = with_id(JobId::generate(), DIRECT_REPLY_TO);
     user.submit(TIMED, &input, properties).await;
     let reply = replies.next().await.unwrap().unwrap();
@@ -80,8 +80,8 @@ async fn replies_by_amqp_have_links_too() {
 async fn a_reference_without_a_link_is_refused() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
-    let link = system.upload("cat.png", "image/png", b"a cat").await;
-    let (_, key) = link.split_once("/uploads/").unwrap();
+    let url = system.upload("cat.png", "image/png", b"a cat").await;
+    let (_, key) = url.split_once("/uploads/").unwrap();
     for reference in [
         format!("warmq://files/uploads/{key}"),
         format!(" WARMQ://files/uploads/{key}"),
@@ -98,12 +98,12 @@ async fn a_reference_without_a_link_is_refused() {
         assert_eq!(problem["loc"], json!(["body", "output", 0, "image_url"]));
         assert_eq!(problem["type"], "file_reference");
     }
-    let expired = system.permit("read", &format!("uploads/{key}"), 1).await;
+    let expired = system.signature("read", &format!("uploads/{key}"), 1).await;
     let foreign = json!([
-        link.replace("cat.png", "dog.png"),
+        url.replace("cat.png", "dog.png"),
         format!("{}/files/{expired}/uploads/{key}", system.router.url()),
         "https://example.com/files/1-a/b/c.png",
-        format!("see {link}"),
+        format!("see {url}"),
         "a red circle",
     ]);
     let id = echo(&system, foreign.clone()).await;
@@ -119,8 +119,8 @@ async fn a_reference_without_a_link_is_refused() {
 async fn links_to_a_jobs_files_expire_with_its_result_or_as_requested() {
     let system = System::with_config("[apps.'bench/timed']\nretention = '1h'").await;
     let _worker = system.timed_worker("a").await;
-    let link = system.upload("cat.png", "image/png", b"a cat").await;
-    let input = json!({"run_ms": 1, "load_ms": 1, "output": {"url": link}}).to_string();
+    let url = system.upload("cat.png", "image/png", b"a cat").await;
+    let input = json!({"run_ms": 1, "load_ms": 1, "output": {"url": url}}).to_string();
     let wish = [(
         "x-fal-object-lifecycle-preference",
         r#"{"expiration_duration_seconds": 60}"#,
@@ -135,9 +135,9 @@ async fn links_to_a_jobs_files_expire_with_its_result_or_as_requested() {
             .unwrap()
             .div_ceil(1000);
         let result = system.get(&format!("/queue/{TIMED}/requests/{id}")).await;
-        let link = result.body["url"].as_str().unwrap().to_owned();
-        let (_, permit) = link.split_once("/files/").unwrap();
-        let (expires, _) = permit.split_once('-').unwrap();
+        let url = result.body["url"].as_str().unwrap().to_owned();
+        let (_, signature) = url.split_once("/files/").unwrap();
+        let (expires, _) = signature.split_once('-').unwrap();
         assert_eq!(expires.parse::<u64>().unwrap(), ended_s + expected_s);
     }
     let wrong = [("x-fal-object-lifecycle-preference", "1h")];
@@ -157,14 +157,16 @@ async fn an_upload_url_allows_one_upload_within_an_hour() {
         .initiate_upload("cat.png", "image/png", "{}")
         .await
         .body;
-    let [place, link] = ["upload_url", "file_url"].map(|url| announced[url].as_str().unwrap());
-    let (_, key) = link.split_once("/uploads/").unwrap();
+    let [place, url] = ["upload_url", "file_url"].map(|url| announced[url].as_str().unwrap());
+    let (_, key) = url.split_once("/uploads/").unwrap();
     let key = format!("uploads/{key}");
     let place = system.path_of(place);
-    let own = system.permit("write", &key, unix_s(HOUR)).await;
-    let late = system.permit("write", &key, unix_s(Duration::ZERO)).await;
-    let to_read = system.permit("read", &key, unix_s(HOUR)).await;
-    let parts = system.permit("write-parts", &key, unix_s(HOUR)).await;
+    let own = system.signature("write", &key, unix_s(HOUR)).await;
+    let late = system
+        .signature("write", &key, unix_s(Duration::ZERO))
+        .await;
+    let to_read = system.signature("read", &key, unix_s(HOUR)).await;
+    let parts = system.signature("write-parts", &key, unix_s(HOUR)).await;
     for (path, status) in [
         (place.replace("cat.png", "dog.png"), StatusCode::FORBIDDEN),
         (
@@ -197,7 +199,7 @@ async fn an_upload_url_allows_one_upload_within_an_hour() {
         ),
         (format!("/storage/upload/{key}"), StatusCode::NOT_FOUND),
         (
-            system.path_of(link).to_owned(),
+            system.path_of(url).to_owned(),
             StatusCode::METHOD_NOT_ALLOWED,
         ),
     ] {
@@ -208,7 +210,7 @@ async fn an_upload_url_allows_one_upload_within_an_hour() {
     assert_eq!(files(&system), 0);
     let put = system.http(Method::PUT, place, &[], "a cat").await;
     assert_eq!(put.status, StatusCode::OK);
-    assert_eq!(system.fetch(link).await.bytes, b"a cat");
+    assert_eq!(system.fetch(url).await.bytes, b"a cat");
     system.cleanup().await;
 }
 
@@ -285,11 +287,11 @@ async fn hostile_file_names_become_harmless_ones() {
         "",
         &long,
     ] {
-        let link = system.upload(name, "image/png", name.as_bytes()).await;
-        assert!(link.len() < 400, "{link}");
-        assert!(link.ends_with(".png"), "{link}");
-        let found = system.fetch(&link).await;
-        assert_eq!(found.bytes, name.as_bytes(), "{link}");
+        let url = system.upload(name, "image/png", name.as_bytes()).await;
+        assert!(url.len() < 400, "{url}");
+        assert!(url.ends_with(".png"), "{url}");
+        let found = system.fetch(&url).await;
+        assert_eq!(found.bytes, name.as_bytes(), "{url}");
         assert_eq!(found.headers.get("x-evil"), None);
     }
     let folder = system.testbed.folder().join("files");

@@ -103,7 +103,7 @@ async fn calm_p95_ms(system: &System) -> u64 {
             // Without a hint, since one of two would wait for the warm runner.
             let input = json!({"run_ms": CALM_MS}).to_string();
             let answer = system.post("acme/calm", &[], &input).await;
-            let id = answer.body["request_id"].as_str().unwrap().parse().unwrap();
+            let id = answer.job_id();
             let job = system.succeeded(id).await;
             job.finished_ms.unwrap() - job.spec.created_ms
         }));

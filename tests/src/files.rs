@@ -1,4 +1,4 @@
-//! Files of a system's router: uploads and downloads as in fal's JavaScript client, and permits.
+//! Files of a system's router: uploads and downloads as in fal's JavaScript client, and signatures.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,7 +32,7 @@ impl System {
         self.http(Method::POST, path, &headers, body).await
     }
 
-    /// Uploads a file, and returns its link.
+    /// Uploads a file, and returns its signed URL.
     pub async fn upload(&self, name: &str, content_type: &str, body: &[u8]) -> String {
         let announced = self.initiate_upload(name, content_type, "{}").await;
         assert_eq!(announced.status, StatusCode::OK, "{:?}", announced.body);
@@ -52,20 +52,20 @@ impl System {
         self.get(self.path_of(url)).await
     }
 
-    /// Signs a permit with the routers' secret: for `what` (`read`, `write`, …) of the file at
+    /// Signs with the routers' secret: for `what` (`read`, `write`, …) of the file at
     /// `key`, until `expires_s`.
-    pub async fn permit(&self, what: &str, key: &str, expires_s: u64) -> String {
+    pub async fn signature(&self, what: &str, key: &str, expires_s: u64) -> String {
         let secret = self
             .testbed
             .store()
             .secrets()
-            .secret(Secret::Links, [0; 32])
+            .secret(Secret::SignedUrls, [0; 32])
             .await;
-        let signature = Hmac::<Sha256>::new_from_slice(&secret.unwrap())
+        let mac = Hmac::<Sha256>::new_from_slice(&secret.unwrap())
             .unwrap()
             .chain_update(format!("{what}\n{expires_s}\n{key}"))
             .finalize();
-        let signature = URL_SAFE_NO_PAD.encode(signature.into_bytes());
-        format!("{expires_s}-{signature}")
+        let mac = URL_SAFE_NO_PAD.encode(mac.into_bytes());
+        format!("{expires_s}-{mac}")
     }
 }

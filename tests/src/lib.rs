@@ -6,7 +6,7 @@
 //! | [`amqp`] | a client that speaks AMQP only |
 //! | [`fuzz`] | the API against `/openapi.json` |
 //! | [`chaos`] | faults at random, and an account of every job |
-//! | [`files`] | uploads, links and permits |
+//! | [`files`] | uploads and signed URLs |
 //! | [`program`] | programs that run to their end |
 //! | [`metrics`] | a strict parser of `/metrics` |
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use warmq_testkit::{Certificates, Router, Testbed, Worker, WorkerOptions, eventually};
+use warmq_broker::Topology;
+use warmq_testkit::{Certificates, Proxy, Router, Testbed, Worker, WorkerOptions, eventually};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::JobRecord;
 use warmq_types::runner::RunnerRecord;
@@ -41,6 +42,14 @@ pub struct HttpResponse {
     pub body: Value,
     /// The raw body.
     pub bytes: Vec<u8>,
+}
+
+impl HttpResponse {
+    /// Returns the id of the accepted job.
+    pub fn job_id(&self) -> JobId {
+        assert_eq!(self.status, StatusCode::OK, "{:?}", self.body);
+        self.body["request_id"].as_str().unwrap().parse().unwrap()
+    }
 }
 
 impl System {
@@ -81,6 +90,26 @@ impl System {
             testbed,
             http: reqwest::Client::new(),
         }
+    }
+
+    /// Replaces the router by one whose `flag` (`--amqp-url`, …) leads through the proxy.
+    pub async fn connect_through(&mut self, flag: &str, proxy: &Proxy) {
+        let url = proxy.url();
+        self.router = self.testbed.router(&[flag, url.expose()]).await.unwrap();
+    }
+
+    /// Waits until `queue` has at least `messages` ready messages.
+    pub async fn until_depth(&self, queue: &str, messages: u32) {
+        let channel = self.testbed.publisher().channel().await.unwrap();
+        self.until(
+            &format!("{queue} has {messages} messages"),
+            TIMEOUT,
+            async || {
+                let depth = Topology::depth(&channel, queue).await.unwrap();
+                (depth >= messages).then_some(())
+            },
+        )
+        .await;
     }
 
     /// Closes keep-alive connections.
@@ -163,8 +192,7 @@ impl System {
     pub async fn submit_to(&self, app: &str, hint: &str, input: Value) -> JobId {
         let headers = [("x-fal-runner-hint", hint)];
         let answer = self.post(app, &headers, &input.to_string()).await;
-        assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-        answer.body["request_id"].as_str().unwrap().parse().unwrap()
+        answer.job_id()
     }
 
     /// Submits a job of `run_ms` to [`TIMED`], loading for 50 ms when cold.
@@ -173,7 +201,7 @@ impl System {
         self.submit_to(TIMED, hint, input).await
     }
 
-    /// Submits as [`Stage::submit`] does, as soon as the router accepts jobs: after an outage its
+    /// Submits as [`System::submit`] does, as soon as the router accepts jobs: after an outage its
     /// connections take a moment.
     pub async fn submit_after_outage(&self, hint: &str, run_ms: u64) -> JobId {
         let (headers, input) = (

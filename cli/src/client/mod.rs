@@ -1,4 +1,5 @@
-//! The router's HTTP API, typed. The client is cheap to clone.
+//! The router's HTTP API, typed. The client is cheap to clone. Every call fails if the router
+//! rejects the request or is unreachable.
 
 mod error;
 mod messages;
@@ -101,9 +102,6 @@ impl Client {
     }
 
     /// Returns a job, `None` if it does not exist.
-    ///
-    /// # Errors
-    /// The router rejects the request or is unreachable.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
         let request = self.request(Method::GET, &format!("/v1/jobs/{id}"));
         match self.read(request).await {
@@ -128,9 +126,6 @@ impl Client {
 
     /// Returns a job's result as fal's clients receive it: the output, or the error's status and
     /// body.
-    ///
-    /// # Errors
-    /// The router is unreachable.
     pub async fn result(&self, app: &AppId, id: JobId) -> Result<RunResult, Error> {
         let request = self.request(Method::GET, &format!("/queue/{app}/requests/{id}"));
         let response = self.send(request).await?;
@@ -144,9 +139,6 @@ impl Client {
 
     /// Returns a job's status in fal's terms (`IN_QUEUE`, `IN_PROGRESS`, `COMPLETED`), with its
     /// HTTP status.
-    ///
-    /// # Errors
-    /// The router is unreachable.
     pub async fn status(&self, app: &AppId, id: JobId) -> Result<RunResult, Error> {
         let path = format!("/queue/{app}/requests/{id}/status");
         let response = self.send(self.request(Method::GET, &path)).await?;
@@ -159,9 +151,6 @@ impl Client {
     }
 
     /// Returns the live runners, of one app or of all.
-    ///
-    /// # Errors
-    /// The router rejects the request or is unreachable.
     pub async fn runners(&self, app: Option<&AppId>) -> Result<Vec<RunnerRecord>, Error> {
         let query = app.map_or_else(String::new, |app| format!("?app={app}"));
         let request = self.request(Method::GET, &format!("/v1/runners{query}"));
@@ -169,27 +158,18 @@ impl Client {
     }
 
     /// Returns the apps.
-    ///
-    /// # Errors
-    /// The router rejects the request or is unreachable.
     pub async fn apps(&self) -> Result<Vec<App>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.apps)
     }
 
     /// Returns the routes that the router's configuration declares.
-    ///
-    /// # Errors
-    /// The router rejects the request or is unreachable.
     pub async fn routes(&self) -> Result<Vec<Route>, Error> {
         let request = self.request(Method::GET, "/v1/apps");
         Ok(self.read::<Apps>(request).await?.routes)
     }
 
     /// Returns dead letters of one app, or all, including submissions to unknown apps.
-    ///
-    /// # Errors
-    /// The router rejects the request or is unreachable.
     pub async fn dead_letters(&self, app: Option<&AppId>) -> Result<DeadLetters, Error> {
         let place = app.map_or_else(String::new, |app| format!("/{app}"));
         let request = self.request(Method::GET, &format!("/v1/dead{place}"));
@@ -226,18 +206,12 @@ impl Client {
     }
 
     /// Creates a key.
-    ///
-    /// # Errors
-    /// The router rejects the request or is unreachable.
     pub async fn create_key(&self, key: &NewKey) -> Result<CreatedKey, Error> {
         self.read(self.request(Method::POST, "/v1/keys").json(key))
             .await
     }
 
     /// Returns the keys, the oldest first.
-    ///
-    /// # Errors
-    /// The router rejects the request or is unreachable.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, Error> {
         let request = self.request(Method::GET, "/v1/keys");
         Ok(self.read::<Keys>(request).await?.keys)

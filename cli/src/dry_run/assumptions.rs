@@ -62,7 +62,7 @@ impl AssumedLoad {
             "queued" => self.queued = Some(whole(text)?),
             other => {
                 return Err(Usage(format!(
-                    "apps have no '{other}': expected cost, wait_s, run_s, runners, idle or queued"
+                    "unknown app field '{other}'; known: cost, wait_s, run_s, runners, idle, queued"
                 )));
             }
         }
@@ -126,7 +126,7 @@ mod tests {
             ("a/b", "write owner/name="),
             ("a/b=idle", "write owner/name="),
             ("B=idle:1", "'B' is not an app name"),
-            ("a/b=speed:1", "apps have no 'speed'"),
+            ("a/b=speed:1", "unknown app field 'speed'"),
             ("a/b=idle:0.5", "not a whole number"),
             ("a/b=wait_s:-1", "not a number from 0"),
             ("a/b=wait_s:NaN", "not a number from 0"),

@@ -269,8 +269,8 @@ mod tests {
         assert!(!dry_run.is_refused());
         let lacking = attempt_at("r/steps", json!({}));
         assert!(lacking.is_refused());
-        let told = "\n  1. draw → r/size → refused\n     route r/steps, step draw, input.prompt (input.prompt): it asks for 'prompt', ";
-        assert!(lacking.to_string().contains(told), "{lacking}");
+        let expected = "\n  1. draw → r/size → refused\n     route r/steps, step draw, input.prompt (input.prompt): 'prompt' is absent";
+        assert!(lacking.to_string().contains(expected), "{lacking}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use warmq_rules::{Draw, Error, Flow, Resolved, Routes, Step};
+use warmq_rules::{DeclaredFlow, DeclaredStep, Draw, Error, Resolved, Routes};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::route::RouteKind;
 use warmq_types::text::shortened;
@@ -46,16 +46,16 @@ enum StepInput {
     /// The flow's own input.
     Same,
     /// A computed input.
-    Made(Value),
+    Computed(Value),
     /// A template that needs the output of earlier steps.
     Later(Value),
-    /// The template does not fit the flow's input.
-    None(Error),
+    /// The template has no value for the flow's input.
+    Invalid(Error),
 }
 
 impl FlowDryRun {
     /// Resolves the steps of `flow` with its own input.
-    pub(super) fn of(routes: &Routes, flow: &Flow<'_>, sample: &Sample) -> Self {
+    pub(super) fn of(routes: &Routes, flow: &DeclaredFlow<'_>, sample: &Sample) -> Self {
         let steps = flow.steps.iter();
         Self {
             kind: flow.kind,
@@ -73,14 +73,14 @@ impl FlowDryRun {
 }
 
 impl StepDryRun {
-    fn of(routes: &Routes, step: &Step, sample: &Sample) -> Self {
+    fn of(routes: &Routes, step: &DeclaredStep, sample: &Sample) -> Self {
         let input = match &step.input {
             None => StepInput::Same,
-            Some(template) if template.sees_steps() => StepInput::Later(template.written()),
+            Some(template) if template.reads_steps() => StepInput::Later(template.written()),
             Some(_) => {
                 match super::with_request(sample, Draw::Job(""), |request| step.input(request)) {
-                    Ok(input) => StepInput::Made(input),
-                    Err(error) => StepInput::None(error),
+                    Ok(input) => StepInput::Computed(input),
+                    Err(error) => StepInput::Invalid(error),
                 }
             }
         };
@@ -95,10 +95,10 @@ impl StepDryRun {
         let decides = routes.get(&step.app).is_some_and(|to| to.flow().is_none());
         let resolve = match &input {
             StepInput::Same => Some(lead(&sample.input)),
-            StepInput::Made(input) => Some(lead(input)),
+            StepInput::Computed(input) => Some(lead(input)),
             StepInput::Later(_) if decides => None,
             StepInput::Later(_) => Some(lead(&Value::Null)),
-            StepInput::None(_) => None,
+            StepInput::Invalid(_) => None,
         };
         let end = resolve.as_ref().and_then(|resolve| resolve.as_ref().ok());
         let becomes = end.and_then(|end| Some(routes.flow(&end.app)?.kind));
@@ -114,7 +114,7 @@ impl StepDryRun {
 
     fn error(&self) -> Option<&Error> {
         match (&self.input, &self.resolve) {
-            (StepInput::None(error), _) | (_, Some(Err(error))) => Some(error),
+            (StepInput::Invalid(error), _) | (_, Some(Err(error))) => Some(error),
             _ => None,
         }
     }
@@ -125,7 +125,7 @@ impl StepDryRun {
         match &self.resolve {
             Some(Ok(resolved)) => names.push(resolved.app.to_string()),
             Some(Err(_)) => names.push("refused".to_owned()),
-            None if matches!(self.input, StepInput::None(_)) => names.push("refused".to_owned()),
+            None if matches!(self.input, StepInput::Invalid(_)) => names.push("refused".to_owned()),
             None => names.push("depends on earlier steps".to_owned()),
         }
         names.dedup();
@@ -156,8 +156,8 @@ impl fmt::Display for StepDryRun {
             write!(f, ", within {}", time::duration(ms))?;
         }
         match &self.input {
-            StepInput::Same | StepInput::None(_) => {}
-            StepInput::Made(input) => write!(f, "\n     input: {}", short(input))?,
+            StepInput::Same | StepInput::Invalid(_) => {}
+            StepInput::Computed(input) => write!(f, "\n     input: {}", short(input))?,
             StepInput::Later(written) => {
                 write!(f, "\n     input, to be filled: {}", short(written))?
             }
@@ -192,9 +192,9 @@ impl Serialize for StepDryRun {
             .as_ref()
             .and_then(|resolve| resolve.as_ref().ok());
         let (input, template) = match &self.input {
-            StepInput::Made(input) => (Some(input), None),
+            StepInput::Computed(input) => (Some(input), None),
             StepInput::Later(written) => (None, Some(written)),
-            StepInput::Same | StepInput::None(_) => (None, None),
+            StepInput::Same | StepInput::Invalid(_) => (None, None),
         };
         let step = json!({
             "name": self.name,

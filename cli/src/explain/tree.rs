@@ -27,9 +27,6 @@ pub struct Tree {
 
 impl Tree {
     /// Fetches the jobs of a job's steps.
-    ///
-    /// # Errors
-    /// The router is unreachable.
     pub async fn grow(client: &Client, job: Job) -> anyhow::Result<Self> {
         Self::grow_to(client, job, MAX_DEPTH).await
     }

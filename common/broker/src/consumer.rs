@@ -9,9 +9,6 @@ use lapin::{Channel, Connection, Consumer};
 const PRIORITY: i32 = 10;
 
 /// Opens a channel with at most `prefetch` unacknowledged messages per consumer.
-///
-/// # Errors
-/// The connection broke.
 pub async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     limit(&channel, prefetch).await?;
@@ -19,9 +16,6 @@ pub async fn channel(connection: &Connection, prefetch: u16) -> lapin::Result<Ch
 }
 
 /// Limits the unacknowledged messages of each consumer of `channel` to `prefetch`.
-///
-/// # Errors
-/// The connection broke.
 pub async fn limit(channel: &Channel, prefetch: u16) -> lapin::Result<()> {
     channel
         .basic_qos(prefetch, BasicQosOptions::default())

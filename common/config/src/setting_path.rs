@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// A step on the path to a setting.
+/// A segment of a path to a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Segment {
     Key(String),
     Item(usize),
 }
 
 /// Path of a setting: `routes."acme/images".rules[0].to`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SettingPath(pub(super) Vec<Step>);
+pub struct SettingPath(pub(super) Vec<Segment>);
 
 impl SettingPath {
     /// Returns the path of a top-level setting.
@@ -22,18 +22,18 @@ impl SettingPath {
     /// Returns the path of a setting in this table.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        self.and(Step::Key(key.to_owned()))
+        self.and(Segment::Key(key.to_owned()))
     }
 
     /// Returns the path of an item of this array, counted from 0.
     #[must_use]
     pub fn item(&self, index: usize) -> Self {
-        self.and(Step::Item(index))
+        self.and(Segment::Item(index))
     }
 
-    fn and(&self, step: Step) -> Self {
+    fn and(&self, segment: Segment) -> Self {
         let mut path = self.clone();
-        path.0.push(step);
+        path.0.push(segment);
         path
     }
 }
@@ -44,16 +44,16 @@ impl fmt::Display for SettingPath {
             key.chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
         };
-        for (n, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Key(key) => {
+        for (n, segment) in self.0.iter().enumerate() {
+            match segment {
+                Segment::Key(key) => {
                     let dot = if n == 0 { "" } else { "." };
                     match !key.is_empty() && is_bare(key) {
                         true => write!(f, "{dot}{key}")?,
                         false => write!(f, "{dot}\"{}\"", key.escape_default())?,
                     }
                 }
-                Step::Item(index) => write!(f, "[{index}]")?,
+                Segment::Item(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::setting_path::{SettingPath, Step};
+use super::setting_path::{Segment, SettingPath};
 
 /// Locations of a file's settings. The file is parsed again for each one: mistakes are few.
 #[derive(Debug, Default)]
@@ -66,8 +66,8 @@ impl SourceLocations {
         let (mut table, mut array): (_, Option<&DeArray<'_>>) = (Some(root.get_ref()), None);
         for step in way {
             let value: &Spanned<DeValue<'_>> = match step {
-                Step::Key(key) => table?.get(key.as_str())?,
-                Step::Item(index) => array?.get(*index)?,
+                Segment::Key(key) => table?.get(key.as_str())?,
+                Segment::Item(index) => array?.get(*index)?,
             };
             (table, array) = match value.get_ref() {
                 DeValue::Table(inner) => (Some(inner), None),
@@ -76,8 +76,8 @@ impl SourceLocations {
             };
         }
         match last {
-            Step::Item(index) => Some(array?.get(*index)?.span()),
-            Step::Key(key) => {
+            Segment::Item(index) => Some(array?.get(*index)?.span()),
+            Segment::Key(key) => {
                 let (key, value) = table?.get_key_value(key.as_str())?;
                 Some(match value.get_ref() {
                     DeValue::Table(_) => key.span(),

@@ -8,7 +8,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::allowed::Allowed;
 
-/// No allowed address: a stranger learns no more.
+/// No allowed address; the submitter receives no details.
 #[derive(Debug, thiserror::Error)]
 #[error("no address that may be reached")]
 pub(crate) struct NoAddress;

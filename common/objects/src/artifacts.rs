@@ -17,7 +17,7 @@ use crate::streams::{FileWriter, StoredFile};
 /// Prefix of every reference to a file.
 pub const REFERENCE_PREFIX: &str = "warmq://files/";
 
-/// Folder of stored inputs. Neither links nor references lead there, since no part of a file's key
+/// Folder of stored inputs. Neither URLs nor references lead there, since no part of a file's key
 /// begins with a dot.
 const INPUTS_FOLDER: &str = ".inputs";
 
@@ -43,7 +43,7 @@ impl Artifacts {
             let folder = url
                 .as_url()
                 .to_file_path()
-                .map_err(|()| fail("file:///absolute/folder is expected".into()))?;
+                .map_err(|()| fail("expected file:///absolute/folder".into()))?;
             std::fs::create_dir_all(&folder).map_err(|error| fail(error.to_string()))?;
         }
         let environment = std::env::vars().filter(|(name, _)| name.starts_with("AWS_"));
@@ -59,9 +59,6 @@ impl Artifacts {
     }
 
     /// Writes a file of a job and returns its reference.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn put(
         &self,
         app: &AppId,
@@ -87,7 +84,7 @@ impl Artifacts {
         self.store.put(&path, body.clone().into()).await?;
         let read = self.store.get(&path).await?.bytes().await?;
         if let Err(error) = self.store.delete(&path).await {
-            tracing::debug!(%error, "a probe of the storage stays");
+            tracing::debug!(%error, "could not delete a probe file");
         }
         match read == body {
             true => Ok(()),
@@ -96,9 +93,6 @@ impl Artifacts {
     }
 
     /// Reads the file at `key`; `None` if it does not exist.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
         self.get_at_most(key, usize::MAX).await
     }
@@ -119,9 +113,6 @@ impl Artifacts {
     }
 
     /// Opens the file at `key`; `None` if it does not exist.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn read(&self, key: &str) -> Result<Option<StoredFile>, Error> {
         let found = if_found(self.store.get(&self.path(key)).await)?;
         Ok(found.map(|found| StoredFile {
@@ -132,27 +123,18 @@ impl Artifacts {
     }
 
     /// Returns whether a file exists at `key`.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn has(&self, key: &str) -> Result<bool, Error> {
         let found = if_found(self.store.head(&self.path(key)).await)?;
         Ok(found.is_some())
     }
 
     /// Begins a file at `key`.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn write(&self, key: &str) -> Result<FileWriter, Error> {
         let upload = self.store.put_multipart(&self.path(key)).await?;
         Ok(FileWriter::new(upload))
     }
 
     /// Writes a file that fits into memory, and returns its tag.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn put_at(&self, key: &str, body: Bytes) -> Result<String, Error> {
         let size = body.len() as u64;
         let put = self.store.put(&self.path(key), body.into()).await?;
@@ -168,9 +150,6 @@ impl Artifacts {
     }
 
     /// Stores the input of a job as JSON. The same input of the same job is the same object.
-    ///
-    /// # Errors
-    /// The storage refuses the write.
     pub async fn store_input(
         &self,
         app: &AppId,
@@ -204,9 +183,6 @@ impl Artifacts {
     }
 
     /// Deletes a stored input, if it exists.
-    ///
-    /// # Errors
-    /// The storage refuses the deletion.
     pub async fn delete_input(&self, stored: &StoredInput) -> Result<(), Error> {
         match self.delete(&stored.key).await {
             Err(Error::Store(object_store::Error::NotFound { .. })) => Ok(()),
@@ -251,7 +227,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_key_cannot_climb_out_of_the_folder() {
+    async fn a_key_cannot_leave_the_folder() {
         let folder = std::env::temp_dir().join(format!("warmq-artifacts-{}", JobId::generate()));
         std::fs::create_dir_all(folder.join("inside")).unwrap();
         std::fs::write(folder.join("secret"), "s").unwrap();
@@ -268,7 +244,10 @@ mod tests {
         let read = artifacts.get_at_most(key, 3).await;
         assert_eq!(read.unwrap().unwrap(), "png");
         let refused = artifacts.get_at_most(key, 2).await.unwrap_err();
-        assert_eq!(refused.to_string(), "3 bytes; at most 2 are read");
+        assert_eq!(
+            refused.to_string(),
+            "the file has 3 bytes, more than the limit of 2"
+        );
         artifacts.probe(&app, "r", 1000).await.unwrap();
         assert!(artifacts.get("a/b/probes/r").await.unwrap().is_none());
         for hostile in ["../secret", "a/../../secret", "/../secret", "..%2fsecret"] {
@@ -305,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_there_once_it_is_finished_and_not_before() {
+    async fn a_file_exists_once_it_is_finished_and_not_before() {
         let folder = std::env::temp_dir().join(format!("warmq-streams-{}", JobId::generate()));
         let url = format!("file://{}", folder.display());
         let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();

@@ -12,7 +12,7 @@ pub enum Error {
         reason: String,
     },
     /// The file exceeds the reader's limit.
-    #[error("{bytes} bytes; at most {most} are read")]
+    #[error("the file has {bytes} bytes, more than the limit of {most}")]
     TooLarge {
         /// Size of the file, bytes.
         bytes: u64,
@@ -20,7 +20,7 @@ pub enum Error {
         most: usize,
     },
     /// A file differs from what was written.
-    #[error("a file that was just written is read back as something else")]
+    #[error("a file read back differs from what was written: check the storage")]
     Altered,
     /// A read or write failed.
     #[error(transparent)]
@@ -32,20 +32,20 @@ pub enum Error {
 pub enum InputError {
     /// The object was deleted, or this process uses another storage.
     #[error(
-        "the job's input is not in the storage (any more): {key} was deleted, or router and workers have different --storage"
+        "the job's input does not exist in the storage: {key} was deleted, or router and workers have different --storage"
     )]
     Missing {
         /// The object's key.
         key: String,
     },
     /// The content differs from what was stored.
-    #[error("the job's input is damaged in the storage: {key} is not what was stored there")]
+    #[error("the job's input is damaged: the content of {key} changed in the storage")]
     Damaged {
         /// The object's key.
         key: String,
     },
     /// The storage does not respond.
-    #[error("the job's input cannot be read from the storage: no answer within {seconds} s")]
+    #[error("the job's input cannot be read from the storage: no response within {seconds} s")]
     TimedOut {
         /// Duration of the wait, s.
         seconds: u64,

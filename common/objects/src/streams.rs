@@ -35,9 +35,6 @@ impl FileWriter {
     }
 
     /// Appends to the file.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.0.wait_for_capacity(MAX_PARTS_IN_FLIGHT).await?;
         // Copied: small parts would each keep the buffer that they were received in.
@@ -46,9 +43,6 @@ impl FileWriter {
     }
 
     /// Publishes the whole file at once.
-    ///
-    /// # Errors
-    /// The storage refuses.
     pub async fn finish(self) -> Result<(), Error> {
         self.0.finish().await?;
         Ok(())
@@ -57,7 +51,7 @@ impl FileWriter {
     /// Aborts, and removes the parts as far as the storage allows.
     pub async fn abandon(self) {
         if let Err(error) = self.0.abort().await {
-            tracing::warn!(%error, "a file that was not written to its end may take up space");
+            tracing::warn!(%error, "could not remove an incomplete file");
         }
     }
 }

@@ -18,9 +18,6 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 impl ActiveJobs<'_> {
     /// Returns the number of an owner's active jobs over `apps`.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn count(
         self,
         apps: impl IntoIterator<Item = &AppId>,
@@ -47,9 +44,6 @@ impl ActiveJobs<'_> {
     }
 
     /// Registers that an owner submits to `app`, and returns its active jobs in other apps.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn in_other_apps(self, app: &AppId, owner: &KeyId) -> Result<u64, Error> {
         let key = self.keys.apps_of(owner);
         let mut connection = self.connection.clone();
@@ -86,9 +80,6 @@ impl ActiveJobs<'_> {
     }
 
     /// Removes an owner's entries whose records Redis lost. Returns whether there were any.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn forget_lost(self, app: &AppId, owner: &KeyId) -> Result<bool, Error> {
         let (first, last) = range(owner);
         let active = self.keys.active(app);

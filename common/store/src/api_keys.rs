@@ -33,9 +33,6 @@ pub enum KeyRevocation {
 
 impl ApiKeys<'_> {
     /// Returns all keys; for one that this build cannot read, its id only.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn all(self) -> Result<Vec<Result<StoredKey, Error>>, Error> {
         let key = self.keys.api_keys();
         let all: Vec<(String, String)> = self.connection.clone().hgetall(&key).await?;
@@ -53,9 +50,6 @@ impl ApiKeys<'_> {
     }
 
     /// Creates a key. `rooted`: an admin key is configured, so none is needed in Redis.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn create(self, key: &StoredKey, rooted: bool) -> Result<KeyCreation, Error> {
         let answer: String = self
             .scripts
@@ -75,9 +69,6 @@ impl ApiKeys<'_> {
     }
 
     /// Revokes a key. `rooted`: as in [`ApiKeys::create`].
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn revoke(self, id: &KeyId, rooted: bool) -> Result<KeyRevocation, Error> {
         let answer: String = self
             .scripts
@@ -97,9 +88,6 @@ impl ApiKeys<'_> {
 
     /// Counts a submission against a key's rate, over all routers; otherwise returns the time until
     /// the next one is allowed.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn throttle(self, key: &KeyId, rate: Rate) -> Result<Result<(), Duration>, Error> {
         let wait_ms: u64 = self
             .scripts

@@ -137,9 +137,6 @@ fn list<T: DeserializeOwned>(text: Option<&str>) -> Vec<T> {
 impl Attempts<'_> {
     /// Starts an attempt of `job` on `runner`, or returns the one that this incarnation has begun
     /// already, whose response was lost.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn start(
         self,
         app: &AppId,
@@ -161,10 +158,7 @@ impl Attempts<'_> {
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.queued(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job))
+            .key(&self.keys.ending(app, job))
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(epoch.0)
@@ -188,9 +182,6 @@ impl Attempts<'_> {
 
     /// Renews a running job's lease for `lease_ms`. Returns whether the job is still this
     /// attempt's.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn renew(
         self,
         app: &AppId,
@@ -209,9 +200,6 @@ impl Attempts<'_> {
     }
 
     /// Stores the progress of a running job. Returns whether the job is still this attempt's.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn progress(
         self,
         app: &AppId,
@@ -232,9 +220,6 @@ impl Attempts<'_> {
 
     /// Ends an attempt. Returns whether the result was accepted; a refused one belongs to an
     /// earlier attempt. The runner's models are stored in both cases.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn finish(self, finish: &Finish<'_>) -> Result<bool, Error> {
         let Finish { app, job, .. } = *finish;
         let (output, error) = match finish.outcome {
@@ -254,10 +239,7 @@ impl Attempts<'_> {
             .key(self.keys.runner(app, finish.runner))
             .key(self.keys.idle(app))
             .key(self.keys.blank(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job));
+            .key(&self.keys.ending(app, job));
         for hint in left.iter().copied().chain(hints) {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -287,9 +269,6 @@ impl Attempts<'_> {
     }
 
     /// Requeues a running job. Returns whether it was still this attempt's.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn requeue(
         self,
         app: &AppId,
@@ -304,10 +283,7 @@ impl Attempts<'_> {
         Ok(self
             .scripts
             .requeue
-            .key(self.keys.job(app, job))
-            .key(self.keys.queued(app))
-            .key(self.keys.start_deadlines(app))
-            .key(self.keys.log(app, job))
+            .key(&self.keys.requeueing(app, job))
             .arg(job.to_string())
             .arg(fence.0)
             .arg(reason)
@@ -319,17 +295,11 @@ impl Attempts<'_> {
 
     /// Records that a job's runner was lost, and queues the job again. `None`: no runner was lost
     /// (any more).
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn mark_lost(self, app: &AppId, job: JobId) -> Result<Option<Loss>, Error> {
         let reply: Vec<String> = self
             .scripts
             .mark_lost
-            .key(self.keys.job(app, job))
-            .key(self.keys.queued(app))
-            .key(self.keys.start_deadlines(app))
-            .key(self.keys.log(app, job))
+            .key(&self.keys.requeueing(app, job))
             .key(self.keys.lost_runner_jobs(app))
             .arg(job.to_string())
             .arg(pauses_ms())
@@ -351,9 +321,6 @@ impl Attempts<'_> {
 
     /// Returns the avoid list and faults of a job, for its messages. Unreadable entries are
     /// omitted.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn failure_history(self, app: &AppId, job: JobId) -> Result<FailureHistory, Error> {
         let key = self.keys.job(app, job);
         let (avoid, faults): (Option<String>, Option<String>) = redis::cmd("HMGET")
@@ -368,9 +335,6 @@ impl Attempts<'_> {
     }
 
     /// Ends a job without attempts left. Returns false if it has one left, runs, or ended.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn quarantine(
         self,
         app: &AppId,
@@ -382,10 +346,7 @@ impl Attempts<'_> {
             .quarantine
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job))
+            .key(&self.keys.ending(app, job))
             .arg(job.to_string())
             .arg(json(error))
             .arg(RETENTION_S)
@@ -396,19 +357,13 @@ impl Attempts<'_> {
 
     /// Restores all attempts of a quarantined job, which the caller then publishes. Returns false
     /// if it is not quarantined (any more).
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn redrive(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
         self.jobs().index(app, job, RETENTION_S, Known::New).await?;
         Ok(self
             .scripts
             .redrive
-            .key(self.keys.job(app, job))
-            .key(self.keys.queued(app))
-            .key(self.keys.start_deadlines(app))
-            .key(self.keys.log(app, job))
+            .key(&self.keys.requeueing(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))
             .arg(job.to_string())

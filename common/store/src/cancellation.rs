@@ -38,19 +38,13 @@ impl CancellationStream {
 
 impl Cancellation<'_> {
     /// Cancels `job` in any state, and publishes that to [`Cancellation::subscribe`].
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn cancel(self, app: &AppId, job: JobId) -> Result<CancelOutcome, Error> {
         let reply: Vec<String> = self
             .scripts
             .cancel
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
-            .key(self.keys.outbox(app))
-            .key(self.keys.log(app, job))
-            .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, job))
+            .key(&self.keys.ending(app, job))
             .arg(job.to_string())
             .arg(RETENTION_S)
             .arg(self.keys.cancelled(app))
@@ -71,9 +65,6 @@ impl Cancellation<'_> {
     }
 
     /// Subscribes to the app's cancellations.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn subscribe(self, app: &AppId) -> Result<CancellationStream, Error> {
         let channel = self.keys.cancelled(app);
         Ok(CancellationStream(self.subscriptions.open(&channel).await?))

@@ -53,9 +53,6 @@ impl Check<'_> {
 
     /// Returns settings of Redis that risk jobs or results, one sentence each; none if the server
     /// hides its settings.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn warnings(self) -> Result<Vec<String>, Error> {
         let mut settings = self.settings("append*").await?;
         settings.extend(self.settings("maxmemory*").await?);

@@ -14,9 +14,6 @@ const AT_ONCE: isize = 1000;
 impl Deadlines<'_> {
     /// Expires the app's jobs that have not started in time, and returns them without input and
     /// output, for their events. Jobs with unreadable records are removed from the list.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn expire(self, app: &AppId) -> Result<Vec<JobSpec>, Error> {
         let now_ms = self.now_ms().await?;
         let due: Vec<String> = self
@@ -41,10 +38,7 @@ impl Deadlines<'_> {
                 .key(self.keys.job(app, job))
                 .key(self.keys.queued(app))
                 .key(self.keys.start_deadlines(app))
-                .key(self.keys.outbox(app))
-                .key(self.keys.log(app, job))
-                .key(self.keys.active(app))
-                .key(self.keys.tombstone(app, job))
+                .key(&self.keys.ending(app, job))
                 .arg(job.to_string())
                 .arg(RETENTION_S)
                 .arg(self.keys.cancelled(app))

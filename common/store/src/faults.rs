@@ -36,9 +36,6 @@ pub struct FaultReport {
 
 impl Faults<'_> {
     /// Returns the live process of another instance with the runner's name, if any.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn name_conflict(
         self,
         registration: &Registration,
@@ -64,9 +61,6 @@ impl Faults<'_> {
     }
 
     /// Registers a runner that takes no jobs, with the reason, and publishes the fault.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn register(
         self,
         registration: &Registration,
@@ -98,9 +92,6 @@ impl Faults<'_> {
 
     /// Publishes that a runner failed an attempt, for the leader's metrics. A lost message costs
     /// one count.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn publish(
         self,
         app: &AppId,

@@ -88,7 +88,7 @@ pub struct AppLoad {
     /// Numbers of its runners and jobs.
     pub counts: Counts,
     /// The leader's statistics of the whole app, JSON; `None` before the first.
-    pub learned: Option<String>,
+    pub statistics: Option<String>,
 }
 
 /// Time that a model stays known after the last registration that lists it. Its jobs wait so long
@@ -100,9 +100,6 @@ const CHUNK: usize = 250;
 
 impl Fleet<'_> {
     /// Registers an incarnation, idle, with the input schema of its app.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn register(
         self,
         registration: &Registration,
@@ -165,9 +162,6 @@ impl Fleet<'_> {
     }
 
     /// Returns the models that a runner of the app can load, or recently could.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn models(self, app: &AppId) -> Result<Vec<Hint>, Error> {
         let key = self.keys.models(app);
         let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
@@ -177,9 +171,6 @@ impl Fleet<'_> {
     }
 
     /// Returns whether a runner of the app can load the model, or recently could.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn is_model_known(self, app: &AppId, model: &Hint) -> Result<bool, Error> {
         let key = self.keys.models(app);
         let since: Option<u64> = (self.connection.clone())
@@ -190,9 +181,6 @@ impl Fleet<'_> {
 
     /// Renews a runner's lease. `busy` while it runs a job. Returns whether the runner is still
     /// registered.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn heartbeat(
         self,
         app: &AppId,
@@ -217,18 +205,12 @@ impl Fleet<'_> {
     }
 
     /// Removes a runner that stops.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn leave(self, app: &AppId, runner: &RunnerId, epoch: Epoch) -> Result<(), Error> {
         self.remove(app, runner, Some(epoch), "left").await?;
         Ok(())
     }
 
     /// Removes the runners whose lease lapsed, and returns them.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn reap(self, app: &AppId) -> Result<Vec<RunnerId>, Error> {
         let now_ms = self.now_ms().await?;
         let lapsed: Vec<String> = self
@@ -247,9 +229,6 @@ impl Fleet<'_> {
 
     /// Returns the time until the first lease of the app's runners lapses; zero if one has, `None`
     /// without runners.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn first_lapse(self, app: &AppId) -> Result<Option<Duration>, Error> {
         let ((now_s, now_us), first): ((u64, u64), Vec<(String, u64)>) = redis::pipe()
             .cmd("TIME")
@@ -307,9 +286,6 @@ impl Fleet<'_> {
     }
 
     /// Returns the apps with a live or past worker.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn apps(self) -> Result<BTreeSet<AppId>, Error> {
         let names: Vec<String> = self.connection.clone().smembers(self.keys.apps()).await?;
         Ok(names
@@ -319,9 +295,6 @@ impl Fleet<'_> {
     }
 
     /// Returns whether a worker ever registered for the app.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn has_app(self, app: &AppId) -> Result<bool, Error> {
         Ok(self
             .connection
@@ -367,18 +340,12 @@ impl Fleet<'_> {
     }
 
     /// Returns the app's live runners, in alphabetical order.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn runners(self, app: &AppId) -> Result<Vec<RunnerRecord>, Error> {
         self.runners_of(std::slice::from_ref(app)).await
     }
 
     /// Returns the live runners of `apps`, by app and name. Two round trips per some hundred of
     /// each.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn runners_of(self, apps: &[AppId]) -> Result<Vec<RunnerRecord>, Error> {
         let mut connection = self.connection.clone();
         let mut live: Vec<(&AppId, RunnerId, u64)> = Vec::new();
@@ -415,18 +382,12 @@ impl Fleet<'_> {
     }
 
     /// Returns the numbers of an app's runners and jobs.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn counts(self, app: &AppId) -> Result<Counts, Error> {
         let loads = self.loads(std::slice::from_ref(app)).await?;
         Ok(loads.first().map(|load| load.counts).unwrap_or_default())
     }
 
     /// Returns the load of each of `apps`. One round trip per some hundred apps.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn loads(self, apps: &[AppId]) -> Result<Vec<AppLoad>, Error> {
         let mut loads = Vec::with_capacity(apps.len());
         for chunk in apps.chunks(CHUNK) {
@@ -442,14 +403,14 @@ impl Fleet<'_> {
             let mut connection = self.connection.clone();
             let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
             for reply in replies.chunks(5) {
-                let (live, faulty, idle, queued, learned) = read(reply)?;
+                let (live, faulty, idle, queued, statistics) = read(reply)?;
                 let counts = Counts {
                     live,
                     faulty,
                     idle,
                     queued,
                 };
-                loads.push(AppLoad { counts, learned });
+                loads.push(AppLoad { counts, statistics });
             }
         }
         Ok(loads)

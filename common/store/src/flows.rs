@@ -104,9 +104,6 @@ impl Flows<'_> {
     }
 
     /// Stores a flow's next version: its steps, the outputs, and `lines` for its log.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn advance(
         self,
         next: &FlowState,
@@ -135,9 +132,6 @@ impl Flows<'_> {
 
     /// Ends a flow with its steps and outcome, and `lines` for its log. The caller then publishes
     /// the event.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn end(
         self,
         next: &FlowState,
@@ -155,10 +149,7 @@ impl Flows<'_> {
         invocation
             .key(self.keys.job(route, id))
             .key(self.keys.queued(route))
-            .key(self.keys.outbox(route))
-            .key(self.keys.log(route, id))
-            .key(self.keys.active(route))
-            .key(self.keys.tombstone(route, id))
+            .key(&self.keys.ending(route, id))
             .arg(id.to_string())
             .arg(next.version)
             .arg(state.as_str())
@@ -177,9 +168,6 @@ impl Flows<'_> {
     }
 
     /// Returns whether the event of an ended job may not be published yet.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn is_in_outbox(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let key = self.keys.outbox(app);
         let noted: Option<f64> = self.connection.clone().zscore(key, job.to_string()).await?;
@@ -187,9 +175,6 @@ impl Flows<'_> {
     }
 
     /// Schedules an evaluation of a flow after `wait` at the latest.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn schedule(self, route: &AppId, id: JobId, wait: Duration) -> Result<(), Error> {
         Ok(self
             .scripts
@@ -202,9 +187,6 @@ impl Flows<'_> {
     }
 
     /// Removes a flow from the schedule: it ended and its event is published, or it is gone.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn unschedule(self, route: &AppId, id: JobId) -> Result<(), Error> {
         let key = self.keys.scheduled_flows();
         Ok(self.connection.clone().zrem(key, member(route, id)).await?)
@@ -212,9 +194,6 @@ impl Flows<'_> {
 
     /// Takes at most `limit` flows whose reconcile is due. They are due again after `again`, so a
     /// crash of the caller loses none.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn take_due(
         self,
         again: Duration,

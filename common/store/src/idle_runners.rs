@@ -9,9 +9,6 @@ use super::{Error, IdleRunners};
 
 impl IdleRunners<'_> {
     /// Returns the idle runners of `app` from the view of a job with `hint`.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn candidates(self, app: &AppId, hint: Option<&Hint>) -> Result<Candidates, Error> {
         let idle = self.keys.idle(app);
         let mut pipeline = redis::pipe();
@@ -41,9 +38,6 @@ impl IdleRunners<'_> {
     }
 
     /// Returns the idle runners outside `avoid` that can load the job's model.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn other_candidates(
         self,
         app: &AppId,

@@ -78,9 +78,6 @@ pub struct JobHead {
 impl<'a> Jobs<'a> {
     /// Records an accepted job again, unless its id is known or it ended. `spec.created_ms` is
     /// replaced by Redis' clock.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn create(self, spec: &JobSpec) -> Result<Created, Error> {
         let terms = AdmissionRules {
             once: true,
@@ -90,9 +87,6 @@ impl<'a> Jobs<'a> {
     }
 
     /// Records a new job, unless its id or idempotency key is known.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn admit(self, spec: &JobSpec, terms: AdmissionRules<'_>) -> Result<Created, Error> {
         let mut id = match terms.key {
             Some(key) => self
@@ -111,9 +105,6 @@ impl<'a> Jobs<'a> {
     }
 
     /// Returns the job of an owner's idempotency key, if the key is known.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn job_of_key(
         self,
         app: &AppId,
@@ -197,9 +188,6 @@ impl<'a> Jobs<'a> {
 
     /// Indexes a job whose message was lost by its id: the router that recorded it may have crashed
     /// before that.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn find_again(self, job: &JobSpec) -> Result<(), Error> {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         self.index(&job.app, job.id, retention_s, Known::Before)
@@ -233,9 +221,6 @@ impl<'a> Jobs<'a> {
     /// Withdraws a submission that did not reach the queue, and with the last one the record.
     /// Returns false if the job continues, since it or another submission of it did reach the
     /// queue.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn withdraw(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         Ok(self
             .scripts
@@ -251,9 +236,6 @@ impl<'a> Jobs<'a> {
     }
 
     /// Returns the app of a job, if the id is known.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn job_app(self, job: JobId) -> Result<Option<AppId>, Error> {
         let key = self.keys.job_app(job);
         let app: Option<String> = self.connection.clone().get(&key).await?;
@@ -372,27 +354,18 @@ impl<'a> Jobs<'a> {
 
     /// Returns the remaining retention of an ended job, s; `None` if it has not ended, or is
     /// unknown.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn kept_s(self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
         let left_s: i64 = self.connection.clone().ttl(self.keys.job(app, job)).await?;
         Ok(u64::try_from(left_s).ok())
     }
 
     /// Returns the number of jobs in front of a waiting job; `None` if it does not wait.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn queue_position(self, app: &AppId, job: JobId) -> Result<Option<u64>, Error> {
         let key = self.keys.queued(app);
         Ok(self.connection.clone().zrank(key, job.to_string()).await?)
     }
 
     /// Returns the number of waiting jobs.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn queue_length(self, app: &AppId) -> Result<u64, Error> {
         Ok(self.connection.clone().zcard(self.keys.queued(app)).await?)
     }

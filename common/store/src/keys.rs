@@ -49,6 +49,26 @@ impl Keys {
         ]
     }
 
+    /// Returns the keys that change when a job ends, besides its record and its place in a queue.
+    pub(super) fn ending(&self, app: &AppId, job: JobId) -> [String; 4] {
+        [
+            self.outbox(app),
+            self.log(app, job),
+            self.active(app),
+            self.tombstone(app, job),
+        ]
+    }
+
+    /// Returns the keys that change when a job is queued again.
+    pub(super) fn requeueing(&self, app: &AppId, job: JobId) -> [String; 4] {
+        [
+            self.job(app, job),
+            self.queued(app),
+            self.start_deadlines(app),
+            self.log(app, job),
+        ]
+    }
+
     /// Sorted set: `<route> <id>` of active flows, by the time of their next evaluation (Unix ms).
     pub(super) fn scheduled_flows(&self) -> String {
         format!("{}:scheduled_flows", self.namespace)

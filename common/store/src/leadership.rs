@@ -11,9 +11,6 @@ const MAX_APPS: usize = 500;
 
 impl Leadership<'_> {
     /// Takes or renews the leadership of each app for its candidate. Returns which of them lead.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn lead(
         self,
         candidates: &[(AppId, String)],
@@ -34,9 +31,6 @@ impl Leadership<'_> {
     }
 
     /// Releases the leadership of `app`, if `candidate` has it.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn release(self, app: &AppId, candidate: &str) -> Result<(), Error> {
         let released = (app.clone(), candidate.to_owned());
         self.lead(&[released], Duration::ZERO).await?;

@@ -25,6 +25,8 @@
 //! All keys of one app have the hash tag `{app}`, and a script touches one app, except `lead.lua`.
 //! Reads over many apps need one server as well, so Redis Cluster is refused. Times are those of
 //! Redis' clock (Unix ms): hosts need not agree.
+//!
+//! Every call that asks Redis fails if it is unreachable; `# Errors` names further reasons.
 
 mod active_jobs;
 mod api_keys;
@@ -216,9 +218,6 @@ impl Store {
     }
 
     /// Returns Redis' clock, Unix ms.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn now_ms(&self) -> Result<u64, Error> {
         let (seconds, micros): (u64, u64) = redis::cmd("TIME")
             .query_async(&mut self.connection.clone())

@@ -51,9 +51,6 @@ impl JobLog<'_> {
     }
 
     /// Appends a line to the log of a job. `level`: `INFO`, `WARN` or `ERROR`.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn append(
         self,
         app: &AppId,

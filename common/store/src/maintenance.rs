@@ -30,9 +30,6 @@ pub struct QueuedCursor {
 impl Maintenance<'_> {
     /// Returns jobs without activity for `quiet`: the next part of the waiting ones, and those
     /// whose runner was lost; at most `limit` of each.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn possibly_lost(
         self,
         app: &AppId,
@@ -63,9 +60,6 @@ impl Maintenance<'_> {
     }
 
     /// Returns at most `limit` jobs that ran on lost runners.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn jobs_of_lost_runners(
         self,
         app: &AppId,
@@ -79,18 +73,12 @@ impl Maintenance<'_> {
     }
 
     /// Removes a job from those of lost runners: its record is unusable.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn forget_job_of_lost_runner(self, app: &AppId, job: JobId) -> Result<(), Error> {
         let key = self.keys.lost_runner_jobs(app);
         Ok(self.connection.clone().zrem(key, job.to_string()).await?)
     }
 
     /// Returns whether the job's message must be published again; then not again within `quiet`.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn reconcile(
         self,
         app: &AppId,
@@ -114,9 +102,6 @@ impl Maintenance<'_> {
     }
 
     /// Returns the incarnations that ended at least `ago` ago and whose queue may remain.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn ended_incarnations(
         self,
         app: &AppId,
@@ -136,9 +121,6 @@ impl Maintenance<'_> {
     }
 
     /// Removes an ended incarnation, of which nothing remains.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn forget_incarnation(
         self,
         app: &AppId,

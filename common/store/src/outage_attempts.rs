@@ -29,9 +29,6 @@ pub struct OutageStart<'a> {
 impl OutageAttempts<'_> {
     /// Records that an attempt began. `None`: its job ended or belongs to another attempt, so this
     /// one does not count.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn begin(self, start: &OutageStart<'_>) -> Result<Option<Lease>, Error> {
         let OutageStart { job, runner, .. } = *start;
         let source = StartSource::StartedDuringOutage {
@@ -62,9 +59,6 @@ impl OutageAttempts<'_> {
 
     /// Stores a deferred result. Returns whether it was accepted; it is refused if the job ended or
     /// belongs to another attempt.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn end(self, end: &DeferredResult, ago_ms: u64) -> Result<bool, Error> {
         let start = OutageStart {
             job: &end.job,

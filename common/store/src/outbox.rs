@@ -15,9 +15,6 @@ const MAX_BATCH: isize = 1000;
 
 impl Outbox<'_> {
     /// Returns the jobs of the app that ended at least `ago` ago and are still in the outbox.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn entries(self, app: &AppId, ago: Duration) -> Result<Vec<JobId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(ago));
         let ids: Vec<String> = self
@@ -31,9 +28,6 @@ impl Outbox<'_> {
     /// Returns an ended job's record without input and output, for its event. `None`: there is
     /// nothing to publish, since its retention is over, it was redriven, or its record is
     /// unreadable; the entry is then removed.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn record(self, app: &AppId, job: JobId) -> Result<Option<JobRecord>, Error> {
         let found = match self.jobs().summary(app, job).await {
             Err(error) if error.is_damage() => {
@@ -52,9 +46,6 @@ impl Outbox<'_> {
 
     /// Removes a job whose event was published from the outbox; its entry by id then lasts as long
     /// as its record.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn remove(self, job: &JobSpec) -> Result<(), Error> {
         let mut pipe = redis::pipe();
         pipe.zrem(self.keys.outbox(&job.app), job.id.to_string());

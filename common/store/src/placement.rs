@@ -48,9 +48,6 @@ pub enum Claim {
 
 impl Placement<'_> {
     /// Reserves `runner` for `job` for `claim_ms`, if both are free.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn claim(
         self,
         app: &AppId,
@@ -82,9 +79,6 @@ impl Placement<'_> {
     }
 
     /// Records that `job` is held; returns the reason if it must not be.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn hold(
         self,
         app: &AppId,
@@ -108,9 +102,6 @@ impl Placement<'_> {
     }
 
     /// Records that `job` is moved to the app's shared queue; returns the reason if it must not be.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn move_to_shared(
         self,
         app: &AppId,

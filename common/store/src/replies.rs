@@ -12,9 +12,6 @@ use super::{Error, Replies};
 
 impl Replies<'_> {
     /// Sets the reply address of a job, whether or not a reply was sent before.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn set_address(self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
         let key = self.keys.reply_to(&job.app, job.id);
         let life_s = LONGEST_LIFE_S + job.retention_s.unwrap_or(RETENTION_S);
@@ -54,9 +51,6 @@ impl Replies<'_> {
     }
 
     /// Records that the reply was sent, for as long as the job's record is kept.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn record_sent(self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
         let retention_s = job.retention_s.unwrap_or(RETENTION_S);
         let (key, address) = (

@@ -110,9 +110,6 @@ pub struct RunnerAvailability {
 impl RunnerFeed<'_> {
     /// Returns all runners that take jobs and whether they can be claimed, read in one step; faulty
     /// ones are omitted.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn availability(self, app: &AppId) -> Result<Vec<RunnerAvailability>, Error> {
         let mut connection = self.connection.clone();
         let names: Vec<String> = connection.zrange(self.keys.runners(app), 0, -1).await?;
@@ -151,9 +148,6 @@ impl RunnerFeed<'_> {
     }
 
     /// Returns a live runner's state, and whether it can be claimed; `None` if it is gone.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn runner(
         self,
         app: &AppId,
@@ -191,9 +185,6 @@ impl RunnerFeed<'_> {
     }
 
     /// Subscribes to the events of the app's runners.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn events(self, app: &AppId) -> Result<RunnerEvents, Error> {
         let channel = self.keys.runner_events(app);
         Ok(RunnerEvents(self.subscriptions.open(&channel).await?))

@@ -7,8 +7,8 @@ use super::{Error, Secrets};
 /// Purpose of a secret. Each purpose has its own secret, so none can be misused for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secret {
-    /// Signs links to files (HMAC-SHA-256).
-    Links,
+    /// Signs the URLs of files (HMAC-SHA-256).
+    SignedUrls,
     /// Signs webhooks (seed of an ED25519 key).
     Webhooks,
 }
@@ -16,7 +16,7 @@ pub enum Secret {
 impl Secret {
     fn name(self) -> &'static str {
         match self {
-            Self::Links => "links",
+            Self::SignedUrls => "signed-urls",
             Self::Webhooks => "webhooks",
         }
     }

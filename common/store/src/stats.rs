@@ -14,9 +14,6 @@ pub(super) const STATS_OF_APP: &str = "";
 impl Stats<'_> {
     /// Returns the statistics of each model, and under `None` those of the app: JSON in the
     /// leader's format.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn read(self, app: &AppId) -> Result<BTreeMap<Option<Hint>, String>, Error> {
         let fields: Vec<(String, String)> = self
             .connection
@@ -30,9 +27,6 @@ impl Stats<'_> {
     }
 
     /// Stores `statistics` and removes those of the models in `removed`.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn save(
         self,
         app: &AppId,

@@ -11,9 +11,6 @@ impl StickyRoutes<'_> {
     /// Stores that `route` chose `app` for an owner's key, unless a choice exists; returns the
     /// choice that counts. It is kept as long as the key: `retention_s` after the longest life of a
     /// job.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn choose(
         self,
         route: &AppId,

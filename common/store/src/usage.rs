@@ -12,27 +12,18 @@ const CHUNK: usize = 500;
 impl Usage<'_> {
     /// Returns those of `apps` that need a dispatcher: they have runners, waiting jobs, lost
     /// runners or entries in the outbox. One command covers many apps, since most are idle.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn in_use(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
         self.with_keys(apps, |app| self.keys.in_use(app).to_vec())
             .await
     }
 
     /// Returns those of `apps` that had runners whose queues may remain.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn with_ended_runners(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
         self.with_keys(apps, |app| vec![self.keys.ended(app)]).await
     }
 
     /// Returns those of `apps` whose leader has work: waiting jobs, deadlines, jobs of lost
     /// runners, entries in the outbox.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn with_pending_work(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
         self.with_keys(apps, |app| self.keys.pending(app).to_vec())
             .await
@@ -70,9 +61,6 @@ impl Usage<'_> {
 
     /// Records since when `unused` apps are unused, unless recorded already, and that the `used`
     /// ones are not.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn record(self, unused: &[AppId], used: &[AppId]) -> Result<(), Error> {
         let key = self.keys.unused_apps();
         let now_ms = self.now_ms().await?;
@@ -95,9 +83,6 @@ impl Usage<'_> {
     }
 
     /// Returns the apps that have been unused for `long`.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn unused_for(self, long: Duration) -> Result<Vec<AppId>, Error> {
         let before_ms = self.now_ms().await?.saturating_sub(ms(long));
         let names: Vec<String> = redis::cmd("ZRANGEBYSCORE")
@@ -112,9 +97,6 @@ impl Usage<'_> {
 
     /// Forgets an app, with its schema and statistics, unless it is in use. Returns whether it was
     /// forgotten.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn forget_app(self, app: &AppId) -> Result<bool, Error> {
         let mut invocation = self.scripts.forget_app.prepare_invoke();
         invocation
@@ -132,9 +114,6 @@ impl Usage<'_> {
     }
 
     /// Lists an app again that was forgotten during a submission to it.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn remember_app(self, app: &AppId) -> Result<(), Error> {
         redis::pipe()
             .sadd(self.keys.apps(), app.as_str())

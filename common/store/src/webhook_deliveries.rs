@@ -50,9 +50,6 @@ pub enum AfterAttempt {
 
 impl WebhookDeliveries<'_> {
     /// Returns the pending delivery of a job.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn pending(self, app: &AppId, job: JobId) -> Result<WebhookDelivery, Error> {
         let key = self.keys.job(app, job);
         let fields = ["state", "webhook", "finished_ms"];
@@ -67,9 +64,6 @@ impl WebhookDeliveries<'_> {
 
     /// Reserves attempt number `attempt` (from 1) at the end of `end_ms` (Unix ms). If the
     /// reserving process crashes, others may retry after `lease`.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn begin(
         self,
         app: &AppId,
@@ -100,9 +94,6 @@ impl WebhookDeliveries<'_> {
 
     /// Records attempt number `attempt`, its continuation, and a line for the job's log: level and
     /// sentence.
-    ///
-    /// # Errors
-    /// Redis is unreachable.
     pub async fn end(
         self,
         app: &AppId,

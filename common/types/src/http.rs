@@ -78,7 +78,7 @@ pub struct StepStatus {
 /// A job with its history: `/v1/jobs/{id}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Job {
-    /// The record, with links to files.
+    /// The record, with signed URLs of files.
     #[serde(flatten)]
     pub record: JobRecord,
     /// Number of jobs in front of it, while it waits.

@@ -73,3 +73,25 @@ impl RetryTier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_tier_that_fits_is_chosen() {
+        let tier = |s| RetryTier::at_most(Duration::from_secs(s));
+        assert_eq!(tier(0), RetryTier::S1);
+        assert_eq!(tier(15), RetryTier::S5);
+        assert_eq!(tier(30), RetryTier::S30);
+        assert_eq!(tier(86_400), RetryTier::H1);
+    }
+
+    #[test]
+    fn a_delay_is_rounded_up_to_a_tier() {
+        let tier = |s| RetryTier::at_least(Duration::from_secs(s));
+        assert_eq!(tier(2), RetryTier::S5);
+        assert_eq!(tier(30), RetryTier::S30);
+        assert_eq!(tier(86_400), RetryTier::H1);
+    }
+}

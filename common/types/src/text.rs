@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_it_is_one_line_comes_of_it(text in "\\PC*|.*|[\\x00-\\x1f\\x7f-\\u{9f}]*") {
+        fn any_text_becomes_one_line(text in "\\PC*|.*|[\\x00-\\x1f\\x7f-\\u{9f}]*") {
             let escaped = escape(&text);
             prop_assert!(escaped.chars().all(is_printable));
             prop_assert!(text.chars().all(is_printable) == (escaped == text));

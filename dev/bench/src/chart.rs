@@ -114,9 +114,6 @@ pub struct Error {
 
 impl Chart {
     /// Draws the chart into a file.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         self.draw(path).map_err(|error| Error {
             path: path.display().to_string(),

@@ -37,9 +37,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Measures and prints.
-///
-/// # Errors
-/// A server is unreachable, a program is not built, or a job fails.
 pub fn print(options: &FaultsOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {

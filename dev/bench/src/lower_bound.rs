@@ -47,9 +47,6 @@ impl Ord for Time {
 }
 
 /// Computes the bound for the workload of the options; their policy has no effect.
-///
-/// # Errors
-/// The workload cannot be generated.
 pub fn pooled(options: &Options) -> Result<LowerBound, Error> {
     let workload = Workload::of(options)?;
     let models = workload.models() as usize;

@@ -32,9 +32,6 @@ pub fn each<T: Sync, R: Send>(
 }
 
 /// Simulates all options.
-///
-/// # Errors
-/// A workload cannot be generated.
 pub fn simulate_all(what: &str, runs: &[Options]) -> Result<Vec<Outcome>, Error> {
     each(what, runs, simulate)
 }

@@ -92,9 +92,6 @@ fn line(row: &Row, policy: PolicyName, outcomes: &[Outcome], bound: &str) -> Str
 
 /// Simulates every row and prints, per measure, `median (worst seed) / target`; `!` if the target
 /// is missed.
-///
-/// # Errors
-/// A workload cannot be generated.
 pub fn print(options: &TableOptions) -> anyhow::Result<()> {
     let rows: Vec<Row> = rows()
         .into_iter()

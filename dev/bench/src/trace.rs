@@ -76,9 +76,6 @@ pub fn read(path: &Path, run_s: impl FnMut() -> f64) -> Result<(Vec<Planned>, u3
 }
 
 /// Prints the jobs of `sim` with the same options: a trace for `sim --trace`.
-///
-/// # Errors
-/// The workload cannot be generated, or stdout is closed.
 pub fn print(options: &Options) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for planned in Workload::of(options)? {
@@ -185,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_trace_is_read_back() {
         let planned = Planned {
             at_s: 0.1 + 0.2,
             model: 3,

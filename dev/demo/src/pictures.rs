@@ -50,9 +50,6 @@ impl Picture {
     }
 
     /// Saves the file as `<folder>/NN-<model>.png`.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
         let name = format!("{:02}-{}.png", self.planned.number, self.planned.model);
         let path = folder.join(name);

@@ -93,9 +93,6 @@ impl<'a> RunEnvironment<'a> {
     }
 
     /// Deletes everything of the run from RabbitMQ and Redis.
-    ///
-    /// # Errors
-    /// A server is unreachable.
     pub async fn cleanup(&self) -> anyhow::Result<()> {
         Ok(self.testbed.cleanup().await?)
     }

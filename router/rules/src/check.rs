@@ -25,17 +25,17 @@ pub(crate) fn mistakes(
     for name in routes.keys() {
         let path = SettingPath::of("routes").key(name.as_str());
         if apps.contains(name) {
-            let twice = "an app of this file has the same name, and could not be submitted to";
+            let twice = "an app of this file has the same name";
             check.mistakes.push((path.clone(), twice.to_owned()));
         }
         let way = check.longest_path(name, &mut Vec::new());
         if way.len() > MAX_HOPS {
-            let sentence = format!(
-                "it leads through {} routes, the maximum is {MAX_HOPS}: {}",
+            let problem = format!(
+                "it passes through {} routes, more than the limit of {MAX_HOPS}: {}",
                 way.len(),
                 format_path(way.into_iter().rev())
             );
-            check.mistakes.push((path, sentence));
+            check.mistakes.push((path, problem));
         }
     }
     check.mistakes
@@ -64,18 +64,18 @@ impl<'a> Check<'a> {
         for (path, to) in mentions {
             if let Some(start) = behind.iter().position(|passed| *passed == to) {
                 let cycle = behind[start..].iter().copied().chain([to]);
-                let sentence = format!("it is part of a cycle: {}", format_path(cycle));
-                self.mistakes.push((path.clone(), sentence));
+                let problem = format!("part of a cycle: {}", format_path(cycle));
+                self.mistakes.push((path.clone(), problem));
             } else if self.routes.contains_key(to) {
                 let way = self.longest_path(to, behind);
                 if way.len() > longest.len() {
                     longest = way;
                 }
             } else if !self.apps.contains(to) {
-                let sentence = format!(
-                    "no app or route of this file is named '{to}'; an app needs no settings, [apps.\"{to}\"] is enough"
+                let problem = format!(
+                    "'{to}' is not declared in this file: declare the app by [apps.\"{to}\"]"
                 );
-                self.mistakes.push((path.clone(), sentence));
+                self.mistakes.push((path.clone(), problem));
             }
         }
         behind.pop();

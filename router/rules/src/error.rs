@@ -20,13 +20,13 @@ pub struct Error {
 
 /// An [`Error`] without its route.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct EvaluationError {
     pub(crate) place: String,
     pub(crate) expression: String,
     pub(crate) reason: String,
 }
 
-impl Trouble {
+impl EvaluationError {
     /// Returns an error of an expression without its place.
     pub(crate) fn with(expression: &Expression, reason: String) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Trouble {
     }
 }
 
-impl From<String> for Trouble {
+impl From<String> for EvaluationError {
     /// Returns an error of no single expression.
     fn from(reason: String) -> Self {
         Self {

@@ -7,7 +7,7 @@ use warmq_types::ids::AppId;
 use warmq_types::route::RouteKind;
 
 use crate::error::Error;
-use crate::expression::Scene;
+use crate::expression::Variables;
 use crate::request::RouteRequest;
 use crate::template::Template;
 
@@ -18,7 +18,7 @@ pub const MAX_STEPS: usize = 32;
 #[derive(Debug, PartialEq)]
 pub struct Sequence {
     /// Steps, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<DeclaredStep>,
     /// Output; that of the last step if absent.
     pub output: Option<Template>,
 }
@@ -27,12 +27,12 @@ pub struct Sequence {
 #[derive(Debug, PartialEq)]
 pub struct Fallback {
     /// Targets, in order.
-    pub to: Vec<Step>,
+    pub to: Vec<DeclaredStep>,
 }
 
 /// A declared step.
 #[derive(Debug, PartialEq)]
-pub struct Step {
+pub struct DeclaredStep {
     /// Name in the route; in a fallback, the app's.
     pub name: String,
     /// Target: an app or another route.
@@ -43,12 +43,12 @@ pub struct Step {
     pub timeout: Option<Duration>,
 }
 
-impl Step {
+impl DeclaredStep {
     /// Computes its input. `request` contains the flow's own input and the outputs of earlier
     /// steps.
     pub fn input(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         match &self.input {
-            Some(template) => template.fill(&Scene::new(request)),
+            Some(template) => template.fill(&Variables::new(request)),
             None => Ok(request.input.clone()),
         }
     }
@@ -56,21 +56,21 @@ impl Step {
 
 /// A declared flow of either kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Flow<'r> {
+pub struct DeclaredFlow<'r> {
     /// `sequence` or `fallback`.
     pub kind: RouteKind,
     /// Steps, in order.
-    pub steps: &'r [Step],
+    pub steps: &'r [DeclaredStep],
     /// Output, if declared.
     pub output: Option<&'r Template>,
 }
 
-impl Flow<'_> {
+impl DeclaredFlow<'_> {
     /// Computes its output: that of its template, otherwise of the last step that has one.
     /// `request` contains its own input and the outputs of its steps.
     pub fn output(&self, request: &RouteRequest<'_>) -> Result<Value, Error> {
         if let Some(template) = self.output {
-            return template.fill(&Scene::new(request));
+            return template.fill(&Variables::new(request));
         }
         let mut last_first = self.steps.iter().rev();
         let last = last_first.find_map(|step| request.steps.get(&step.name));

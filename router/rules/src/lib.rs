@@ -12,7 +12,7 @@
 //! | `flow` | kinds with steps: `sequence` and `fallback` |
 //! | `error` | why a submission has no target, or a step no input |
 //! | `resolve` | the target of a submission, hop by hop: an app or a flow |
-//! | `reach` | the names that a route can reach, and the part of the file that declares them |
+//! | `reachability` | names that a route can reach, and the part of the file that declares them |
 //!
 //! Everything is pure: no clock, no I/O, no chance. The same submission has the same target on
 //! every router: a split draws by the job's id. Routers run flows; the inputs of steps are computed
@@ -23,7 +23,7 @@ mod declaration;
 mod error;
 mod expression;
 mod flow;
-mod reach;
+mod reachability;
 mod request;
 mod resolve;
 mod split;
@@ -37,8 +37,8 @@ pub use check::MAX_HOPS;
 pub use declaration::{Route, Routes};
 pub use error::Error;
 pub use expression::{Expression, MAX_EXPRESSION_BYTES, MAX_LEVELS, MAX_VALUES};
-pub use flow::{Fallback, Flow, MAX_STEPS, Sequence, Step};
-pub use reach::{apps_in_conditions, excerpt, reachable};
+pub use flow::{DeclaredFlow, DeclaredStep, Fallback, MAX_STEPS, Sequence};
+pub use reachability::{apps_in_conditions, excerpt, reachable};
 pub use request::{AppLoadEstimate, Draw, RouteRequest};
 pub use resolve::{Resolved, resolve};
 pub use split::{Share, Split};

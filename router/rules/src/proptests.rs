@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use warmq_config::{Apps, Settings};
 use warmq_types::ids::{AppId, JobId};
 
-use crate::expression::Beside;
+use crate::expression::ExtraVariables;
 use crate::{
     AppLoadEstimate, Draw, Error, Expression, MAX_HOPS, Resolved, RouteRequest, Routes,
     apps_in_conditions, excerpt, reachable,
@@ -237,7 +237,7 @@ proptest! {
     fn any_text_is_an_expression_or_has_a_located_mistake(
         text in prop_oneof!["\\PC{0,60}", "(input|headers|key|\\.[a-z]|[-+*/<>!?:|&=]{1,2}|[0-9]|'a'|\\(|\\)|\\[|\\]| ){0,12}"],
     ) {
-        for mistake in Expression::compile(&text, Beside::Nothing).err().into_iter().flatten() {
+        for mistake in Expression::compile(&text, ExtraVariables::None).err().into_iter().flatten() {
             prop_assert!(mistake.offset <= text.len(), "{mistake:?}");
         }
     }
@@ -331,10 +331,7 @@ fn the_first_rule_that_applies_wins() {
     assert_eq!(at(json!({"width": 300})).1, "none of its 3 rules applied");
     let (app, reason) = at(json!({}));
     assert_eq!(app, "app/three");
-    assert!(
-        reason.contains("rule 1 asks for 'width', which was not given"),
-        "{reason}"
-    );
+    assert!(reason.contains("rule 1: 'width' is absent"), "{reason}");
 }
 
 #[test]

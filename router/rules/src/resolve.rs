@@ -5,7 +5,7 @@ use warmq_types::route::Hop;
 
 use crate::declaration::{Route, Routes};
 use crate::error::Error;
-use crate::expression::Scene;
+use crate::expression::Variables;
 use crate::request::RouteRequest;
 
 /// Target of a submission.
@@ -29,20 +29,20 @@ pub fn resolve(
 ) -> Result<Resolved, Error> {
     let mut hops: Vec<Hop> = Vec::new();
     let mut target = name;
-    let mut scene = None;
+    let mut variables = None;
     // Checked routes contain no cycle.
     while let Some(route) = routes.get(target) {
-        let scene = scene.get_or_insert_with(|| Scene::new(request));
+        let variables = variables.get_or_insert_with(|| Variables::new(request));
         let chosen = match route {
-            Route::Switch(switch) => switch.choose(scene),
-            Route::Split(split) => split.choose(target, request.draw, scene),
+            Route::Switch(switch) => switch.choose(variables),
+            Route::Split(split) => split.choose(target, request.draw, variables),
             Route::Sequence(_) | Route::Fallback(_) => break,
         };
-        let (to, reason) = chosen.map_err(|trouble| Error {
+        let (to, reason) = chosen.map_err(|error| Error {
             route: target.clone(),
-            place: trouble.place,
-            expression: trouble.expression,
-            reason: trouble.reason,
+            place: error.place,
+            expression: error.expression,
+            reason: error.reason,
         })?;
         hops.push(Hop {
             route: target.clone(),

@@ -10,8 +10,8 @@
 use sha2::{Digest, Sha256};
 use warmq_types::ids::AppId;
 
-use crate::error::Trouble;
-use crate::expression::{Expression, Failure, Scene};
+use crate::error::EvaluationError;
+use crate::expression::{Expression, Failure, Variables};
 use crate::request::Draw;
 
 /// A declared split.
@@ -38,32 +38,29 @@ impl Split {
         &self,
         name: &AppId,
         draw: Draw<'_>,
-        scene: &Scene<'_>,
-    ) -> Result<(&AppId, String), Trouble> {
+        variables: &Variables<'_>,
+    ) -> Result<(&AppId, String), EvaluationError> {
         let (point, by) = match (draw, &self.by) {
             (Draw::Everywhere(key), _) => (point(name, key), "the key".to_owned()),
-            (Draw::Job(id), None) => (point(name, id), "chance".to_owned()),
-            (Draw::Job(id), Some(by)) => match by.text(scene) {
+            (Draw::Job(id), None) => (point(name, id), "the job id".to_owned()),
+            (Draw::Job(id), Some(by)) => match by.text(variables) {
                 Ok(Some(key)) => (point(name, &key), by.source().to_owned()),
                 Ok(None) => {
-                    let by = format!("chance, since {} was empty", by.source());
+                    let by = format!("the job id, since {} is empty", by.source());
                     (point(name, id), by)
                 }
-                Err(Failure::Lacks(what)) => (
+                Err(Failure::Missing(what)) => (
                     point(name, id),
-                    format!("chance, since {what} was not given"),
+                    format!("the job id, since {what} is absent"),
                 ),
-                Err(Failure::Wrong(reason)) => {
-                    return Err(Trouble::with(by, reason).within("by"));
+                Err(Failure::Invalid(reason)) => {
+                    return Err(EvaluationError::with(by, reason).within("by"));
                 }
             },
         };
-        let nowhere = || Trouble::from("it has no targets".to_owned()).within("to");
+        let nowhere = || EvaluationError::from("the split has no targets".to_owned()).within("to");
         let share = self.share(point).ok_or_else(nowhere)?;
-        let reason = format!(
-            "{} of 100 go there, and it was one of them by {by}",
-            percent(share.part)
-        );
+        let reason = format!("its share is {} %, chosen by {by}", percent(share.part));
         Ok((&share.app, reason))
     }
 
@@ -107,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_falls_where_it_fell_in_every_version_before() {
+    fn the_point_of_a_key_is_the_same_in_every_version() {
         let name = AppId::parse("acme/ab").unwrap();
         // printf 'acme/ab\nuser-1' | sha256sum: the first 8 bytes over 2^64.
         assert!((point(&name, "user-1") - 0.069_148_079_079).abs() < 1e-12);

@@ -2,8 +2,8 @@
 
 use warmq_types::ids::AppId;
 
-use crate::error::Trouble;
-use crate::expression::{Expression, Failure, Scene};
+use crate::error::EvaluationError;
+use crate::expression::{Expression, Failure, Variables};
 
 /// A declared switch.
 #[derive(Debug, PartialEq)]
@@ -26,25 +26,28 @@ pub struct Rule {
 impl Switch {
     /// Chooses the target of a submission; returns it with the reason. A rule that reads an absent
     /// value does not apply, since most fields of inputs are optional.
-    pub(crate) fn choose(&self, scene: &Scene<'_>) -> Result<(&AppId, String), Trouble> {
-        let mut lacking = Vec::new();
+    pub(crate) fn choose(
+        &self,
+        variables: &Variables<'_>,
+    ) -> Result<(&AppId, String), EvaluationError> {
+        let mut absent = Vec::new();
         for (n, rule) in self.rules.iter().enumerate() {
             let number = n + 1;
-            match rule.when.holds(scene) {
+            match rule.when.holds(variables) {
                 Ok(true) => {
                     let condition = rule.when.source();
                     let reason = format!(
                         "rule {number} of {} applied: {condition}{}",
                         self.rules.len(),
-                        format_lacking(&lacking)
+                        format_absent(&absent)
                     );
                     return Ok((&rule.to, reason));
                 }
                 Ok(false) => {}
-                Err(Failure::Lacks(what)) => lacking.push((number, what)),
-                Err(Failure::Wrong(reason)) => {
+                Err(Failure::Missing(what)) => absent.push((number, what)),
+                Err(Failure::Invalid(reason)) => {
                     let place = format!("rule {number}");
-                    return Err(Trouble::with(&rule.when, reason).within(&place));
+                    return Err(EvaluationError::with(&rule.when, reason).within(&place));
                 }
             }
         }
@@ -52,15 +55,15 @@ impl Switch {
             1 => "its rule did not apply".to_owned(),
             rules => format!("none of its {rules} rules applied"),
         };
-        Ok((&self.default, reason + &format_lacking(&lacking)))
+        Ok((&self.default, reason + &format_absent(&absent)))
     }
 }
 
 /// Formats the rules that read absent values, in brackets.
-fn format_lacking(lacking: &[(usize, String)]) -> String {
-    let rules: Vec<String> = lacking
+fn format_absent(absent: &[(usize, String)]) -> String {
+    let rules: Vec<String> = absent
         .iter()
-        .map(|(rule, what)| format!("rule {rule} asks for {what}, which was not given"))
+        .map(|(rule, what)| format!("rule {rule}: {what} is absent"))
         .collect();
     match rules.is_empty() {
         true => String::new(),

@@ -6,8 +6,8 @@ use serde_json::{Map, Value as Json};
 use warmq_config::SettingPath;
 use warmq_types::ids::AppId;
 
-use crate::error::{Error, Trouble};
-use crate::expression::{Expression, Failure, Room, Scene};
+use crate::error::{Error, EvaluationError};
+use crate::expression::{Expression, Failure, OutputLimits, Variables};
 
 /// A compiled template.
 #[derive(Debug, PartialEq)]
@@ -16,17 +16,17 @@ pub struct Template {
     pub(crate) route: AppId,
     /// Location in the route, for errors: `step upscale, input`.
     pub(crate) place: String,
-    pub(crate) whole: Part,
+    pub(crate) whole: Node,
 }
 
 /// A template or a part of one.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Part {
+pub(crate) enum Node {
     Expression(Box<Expression>),
     /// A number or a boolean.
     Literal(Json),
-    List(Vec<Part>),
-    Table(BTreeMap<String, Part>),
+    List(Vec<Node>),
+    Table(BTreeMap<String, Node>),
 }
 
 impl Template {
@@ -34,19 +34,21 @@ impl Template {
     ///
     /// # Errors
     /// An expression has no value, or none in JSON; or the result is too large.
-    pub(crate) fn fill(&self, scene: &Scene<'_>) -> Result<Json, Error> {
-        let filled = self.whole.fill(scene, &mut Room::default());
+    pub(crate) fn fill(&self, variables: &Variables<'_>) -> Result<Json, Error> {
+        let filled = self.whole.fill(variables, &mut OutputLimits::default());
         let filled = filled.and_then(|value| {
             value.ok_or_else(|| match &self.whole {
-                Part::Expression(whole) => Trouble::with(whole, "it gives nothing".to_owned()),
-                _ => "it gives nothing".to_owned().into(),
+                Node::Expression(whole) => {
+                    EvaluationError::with(whole, "the expression has no value".to_owned())
+                }
+                _ => "the expression has no value".to_owned().into(),
             })
         });
-        filled.map_err(|trouble| Error {
+        filled.map_err(|error| Error {
             route: self.route.clone(),
-            place: self.place.clone() + &trouble.place,
-            expression: trouble.expression,
-            reason: trouble.reason,
+            place: self.place.clone() + &error.place,
+            expression: error.expression,
+            reason: error.reason,
         })
     }
 
@@ -56,54 +58,57 @@ impl Template {
     }
 
     /// Returns whether it reads the outputs of earlier steps.
-    pub fn sees_steps(&self) -> bool {
-        self.whole.sees_steps()
+    pub fn reads_steps(&self) -> bool {
+        self.whole.reads_steps()
     }
 }
 
-impl Part {
+impl Node {
     /// Evaluates a part; `None` if it is omitted. The place of an error begins at this part.
-    fn fill(&self, scene: &Scene<'_>, room: &mut Room) -> Result<Option<Json>, Trouble> {
+    fn fill(
+        &self,
+        variables: &Variables<'_>,
+        limits: &mut OutputLimits,
+    ) -> Result<Option<Json>, EvaluationError> {
         match self {
             Self::Expression(expression) => {
-                let value = expression.json(scene, room);
+                let value = expression.json(variables, limits);
                 value.map_err(|failure| {
                     let reason = match failure {
-                        Failure::Lacks(what) => format!("it asks for {what}, which was not given"),
-                        Failure::Wrong(reason) => reason,
+                        Failure::Missing(what) => format!("{what} is absent"),
+                        Failure::Invalid(reason) => reason,
                     };
-                    Trouble::with(expression, reason)
+                    EvaluationError::with(expression, reason)
                 })
             }
             Self::Literal(value) => {
-                room.take(0)?;
+                limits.take(0)?;
                 Ok(Some(value.clone()))
             }
             Self::List(parts) => {
-                room.take(0)?;
-                let list = room.deeper(|room| {
+                limits.take(0)?;
+                let list = limits.deeper(|limits| {
                     let items = parts.iter().enumerate().map(|(n, part)| {
-                        let item = part.fill(scene, room);
-                        item.map_err(|trouble| trouble.within(&format!("[{n}]")))
+                        let item = part.fill(variables, limits);
+                        item.map_err(|error| error.within(&format!("[{n}]")))
                     });
                     items
                         .filter_map(Result::transpose)
-                        .collect::<Result<_, Trouble>>()
+                        .collect::<Result<_, EvaluationError>>()
                 });
                 Ok(Some(Json::Array(list?)))
             }
             Self::Table(parts) => {
-                room.take(0)?;
-                let table = room.deeper(|room| {
+                limits.take(0)?;
+                let table = limits.deeper(|limits| {
                     let mut table = Map::new();
                     for (key, part) in parts {
-                        let value = part.fill(scene, room);
-                        let value = value.map_err(|trouble| {
-                            trouble.within(&format!(".{}", SettingPath::of(key)))
-                        })?;
+                        let value = part.fill(variables, limits);
+                        let value = value
+                            .map_err(|error| error.within(&format!(".{}", SettingPath::of(key))))?;
                         table.extend(value.map(|value| (key.clone(), value)));
                     }
-                    Ok::<_, Trouble>(table)
+                    Ok::<_, EvaluationError>(table)
                 });
                 Ok(Some(Json::Object(table?)))
             }
@@ -123,12 +128,12 @@ impl Part {
         }
     }
 
-    fn sees_steps(&self) -> bool {
+    fn reads_steps(&self) -> bool {
         match self {
-            Self::Expression(expression) => expression.sees_steps,
+            Self::Expression(expression) => expression.reads_steps,
             Self::Literal(_) => false,
-            Self::List(parts) => parts.iter().any(Self::sees_steps),
-            Self::Table(parts) => parts.values().any(Self::sees_steps),
+            Self::List(parts) => parts.iter().any(Self::reads_steps),
+            Self::Table(parts) => parts.values().any(Self::reads_steps),
         }
     }
 }
@@ -198,7 +203,7 @@ mod tests {
         let nothing = filled("'input.?seed'", &json!({}), json!({})).unwrap_err();
         assert_eq!(
             nothing,
-            "route r/s, step second, input (input.?seed): it gives nothing"
+            "route r/s, step second, input (input.?seed): the expression has no value"
         );
     }
 
@@ -207,13 +212,13 @@ mod tests {
         let refused = |written: &str, input: Json| filled(written, &input, json!({})).unwrap_err();
         assert_eq!(
             refused("{ a = [{ b = 'input.width' }] }", json!({})),
-            "route r/s, step second, input.a[0].b (input.width): it asks for 'width', which was not given"
+            "route r/s, step second, input.a[0].b (input.width): 'width' is absent"
         );
         for (written, what) in [
-            ("{ a = '1.0 / 0.0' }", "inf, no number"),
-            ("{ a = \"b'xy'\" }", "that JSON does not have: bytes"),
-            ("{ a = 'type(1)' }", "that JSON does not have"),
-            ("{ a = '{1: 2}' }", "whose keys are no texts"),
+            ("{ a = '1.0 / 0.0' }", "inf is not a JSON number"),
+            ("{ a = \"b'xy'\" }", "type bytes has no JSON"),
+            ("{ a = 'type(1)' }", "has no JSON representation"),
+            ("{ a = '{1: 2}' }", "key is not a string"),
             ("{ a = 'input.wide * 2' }", "(input.wide * 2): "),
         ] {
             let message = refused(written, json!({"wide": "w"}));
@@ -235,9 +240,9 @@ mod tests {
         let text = json!("x".repeat(1 << 20));
         let times = vec!["'input'"; 65].join(",");
         assert!(refused(&format!("[{times}]"), text).contains("more than 64 MiB"));
-        // Not even on its way to a small result.
+        // Intermediate results are bounded, too.
         let squared = "{ a = 'size(input.map(x, [input]))' }";
-        assert!(refused(squared, many.clone()).contains("too much of it"));
+        assert!(refused(squared, many.clone()).contains("too much memory"));
         let filtered = "{ a = 'size(input.filter(x, x == size(input)).map(x, [x]))' }";
         assert_eq!(filled(filtered, &many, json!({})), Ok(json!({"a": 0})));
         let few = "'input.list.map(x, {\"x\": x, \"seed\": input.seed})'";

@@ -16,7 +16,7 @@ pub enum Caller {
     Holder(Arc<ApiKey>),
 }
 
-/// What a request needs to be permitted, besides submitting to an app.
+/// Right that a request requires, besides submitting to an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// Any call.
@@ -33,7 +33,7 @@ pub enum Right {
 
 /// The key lacks a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the key '{key}' does not allow that: it needs the scope {needed}")]
+#[error("key '{key}' lacks the scope {needed}")]
 pub struct Denied {
     key: KeyId,
     needed: String,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scope_allows_its_own_thing_and_admin_everything() {
+    fn each_scope_grants_one_right_and_admin_grants_all() {
         assert_eq!(
             rights(&holder("a", &[])),
             [true, false, false, false, false]
@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(caller.may_submit_to(&app).is_ok(), may, "{app}");
         }
         let refused = caller.may_submit_to(&"a/c".parse().unwrap()).unwrap_err();
-        let expected = "the key 'alice-1' does not allow that: it needs the scope submit:a/c";
+        let expected = "key 'alice-1' lacks the scope submit:a/c";
         assert_eq!(refused.to_string(), expected);
         assert!(
             holder("a", &["admin"])
@@ -186,16 +186,16 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_its_owners_and_one_without_owner_is_for_admins() {
+    fn jobs_are_read_by_their_owners_and_jobs_without_owner_by_admins() {
         let (alice, bob) = (
             holder("alice", &["read"]),
             holder("bob", &["read", "watch"]),
         );
         let admin = holder("root", &["admin"]);
-        let (hers, nobodys) = (job_of(&alice), job_of(&Caller::Trusted));
+        let (hers, anonymous) = (job_of(&alice), job_of(&Caller::Trusted));
         assert!(alice.owns(&hers) && !bob.owns(&hers) && admin.owns(&hers));
-        assert!(!alice.owns(&nobodys) && admin.owns(&nobodys));
-        assert!(Caller::Trusted.owns(&hers) && Caller::Trusted.owns(&nobodys));
+        assert!(!alice.owns(&anonymous) && admin.owns(&anonymous));
+        assert!(Caller::Trusted.owns(&hers) && Caller::Trusted.owns(&anonymous));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The copy is read from Redis every [`CACHE_TTL`], so that a request needs no round trip, a
 //! revoked key is refused soon, and known keys remain valid during an outage. A key that is not in
-//! the copy is looked up at once: another router may have just created it.
+//! the copy is read from Redis at once: another router may have just created it.
 //!
 //! Without keys, requests need none. Once a key existed, this router requires keys until it ends,
 //! even if Redis loses all of them: losing data must not open the router to strangers.
@@ -29,7 +29,7 @@ pub enum AuthError {
     #[error(transparent)]
     NoKey(#[from] NoKey),
     /// The key does not exist, or its secret differs; the response does not distinguish these.
-    #[error("this key does not exist, or was revoked")]
+    #[error("the key does not exist, or was revoked")]
     Unknown,
     /// The key is not in the copy, and Redis failed.
     #[error(transparent)]
@@ -40,20 +40,20 @@ pub enum AuthError {
 #[derive(Clone)]
 pub struct Keyring {
     store: Store,
-    root: Option<Known>,
+    root: Option<KnownKey>,
     copy: Arc<RwLock<Snapshot>>,
 }
 
 /// A key with the hash of its secret.
 #[derive(Clone)]
-struct Known {
+struct KnownKey {
     key: Arc<ApiKey>,
     secret: SecretHash,
 }
 
 #[derive(Default)]
 struct Snapshot {
-    keys: HashMap<KeyId, Known>,
+    keys: HashMap<KeyId, KnownKey>,
     /// A key exists, or existed.
     require_keys: bool,
 }
@@ -123,7 +123,7 @@ impl Keyring {
             .create(&stored, self.root.is_some())
             .await?;
         if kept == KeyCreation::Yes {
-            self.learn(&stored);
+            self.remember(&stored);
         }
         Ok((stored.key, credentials, kept))
     }
@@ -155,7 +155,7 @@ impl Keyring {
     }
 
     /// Finds the key of these credentials.
-    async fn find(&self, claimed: &Credentials) -> Result<Option<Known>, warmq_store::Error> {
+    async fn find(&self, claimed: &Credentials) -> Result<Option<KnownKey>, warmq_store::Error> {
         if let Some(root) = &self.root
             && root.key.id == claimed.id
         {
@@ -165,23 +165,23 @@ impl Keyring {
             return Ok(Some(known.clone()));
         }
         let found = self.store.api_keys().get(&claimed.id).await?;
-        Ok(found.map(|stored| self.learn(&stored)))
+        Ok(found.map(|stored| self.remember(&stored)))
     }
 
     async fn read(&self) -> Result<(), warmq_store::Error> {
         let all = self.store.api_keys().all().await?;
-        // One that cannot be read is one all the same.
-        let exist = !all.is_empty();
-        let all = all.into_iter().filter_map(readable).map(Known::from);
+        // Unreadable keys count, too.
+        let has_keys = !all.is_empty();
+        let all = all.into_iter().filter_map(readable).map(KnownKey::from);
         let keys = all.map(|known| (known.key.id.clone(), known)).collect();
         let mut copy = self.copy_mut();
         copy.keys = keys;
-        copy.require_keys |= exist;
+        copy.require_keys |= has_keys;
         Ok(())
     }
 
-    fn learn(&self, stored: &StoredKey) -> Known {
-        let known = Known::from(stored.clone());
+    fn remember(&self, stored: &StoredKey) -> KnownKey {
+        let known = KnownKey::from(stored.clone());
         let mut copy = self.copy_mut();
         copy.keys.insert(stored.key.id.clone(), known.clone());
         copy.require_keys = true;
@@ -197,7 +197,7 @@ impl Keyring {
     }
 }
 
-impl From<StoredKey> for Known {
+impl From<StoredKey> for KnownKey {
     fn from(stored: StoredKey) -> Self {
         Self {
             key: Arc::new(stored.key),

@@ -22,14 +22,14 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list_all))
         .routes(routes!(list))
-        .routes(routes!(show, throw_away))
+        .routes(routes!(show, delete))
         .routes(routes!(redrive))
 }
 
 /// A dead-letter queue: an app's, or `_` and `submissions`.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-struct ShelfPath {
+struct QueuePath {
     /// Owner in the app's name; or `_`.
     owner: String,
     /// Name after the slash; or `submissions`.
@@ -58,11 +58,11 @@ struct LetterPath {
 )]
 async fn list_all(State(api): State<Api>) -> Result<Json<DeadLetters>, ApiError> {
     let apps = api.apps.all().await?;
-    let shelves = apps
+    let queues = apps
         .into_iter()
         .map(DeadLetterQueue::App)
         .chain([DeadLetterQueue::Submissions]);
-    letters(&api, shelves).await
+    letters(&api, queues).await
 }
 
 /// Lists the dead letters of an app; under `_/submissions`, those of unknown apps.
@@ -71,12 +71,12 @@ async fn list_all(State(api): State<Api>) -> Result<Json<DeadLetters>, ApiError>
     path = "/dead/{owner}/{app}",
     operation_id = "dead_letters_of_app",
     tag = OPERATE,
-    params(ShelfPath),
+    params(QueuePath),
     responses((status = 200, description = "The letters, the oldest first", body = DeadLetters), Finding)
 )]
 async fn list(
     State(api): State<Api>,
-    Path(path): Path<ShelfPath>,
+    Path(path): Path<QueuePath>,
 ) -> Result<Json<DeadLetters>, ApiError> {
     let queue = queue(&api, &path.owner, &path.app).await?;
     letters(&api, [queue]).await
@@ -117,7 +117,7 @@ async fn show(
     path = "/dead/{owner}/{app}/{id}/redrive",
     tag = OPERATE,
     params(LetterPath),
-    responses((status = 200, description = "Its job waits again", body = Redriven), Finding)
+    responses((status = 200, description = "The job is queued again", body = Redriven), Finding)
 )]
 async fn redrive(
     State(api): State<Api>,
@@ -128,16 +128,16 @@ async fn redrive(
     Ok(Json(Redriven { job_id }))
 }
 
-/// Drops a dead letter.
+/// Deletes a dead letter.
 #[utoipa::path(
     delete,
     path = "/dead/{owner}/{app}/{id}",
     operation_id = "drop_dead_letter",
     tag = OPERATE,
     params(LetterPath),
-    responses((status = 204, description = "It is gone"), Finding)
+    responses((status = 204, description = "The letter is deleted"), Finding)
 )]
-async fn throw_away(
+async fn delete(
     State(api): State<Api>,
     Path(path): Path<LetterPath>,
 ) -> Result<StatusCode, ApiError> {
@@ -150,10 +150,10 @@ async fn throw_away(
 
 async fn letters(
     api: &Api,
-    shelves: impl IntoIterator<Item = DeadLetterQueue>,
+    queues: impl IntoIterator<Item = DeadLetterQueue>,
 ) -> Result<Json<DeadLetters>, ApiError> {
     let (mut letters, mut truncated) = (Vec::new(), false);
-    for queue in shelves {
+    for queue in queues {
         let found = api.dead.list(&queue).await?;
         truncated |= found.len() >= MAX_BROWSED;
         letters.extend(found.into_iter().map(|letter| view(&queue, letter)));
@@ -174,7 +174,7 @@ fn view(queue: &DeadLetterQueue, letter: DeadLetter) -> http::DeadLetter {
     }
 }
 
-/// Only existing apps have a queue: listing must not declare queues.
+/// Returns the queue of an existing app: listing must not declare queues.
 async fn queue(api: &Api, owner: &str, app: &str) -> Result<DeadLetterQueue, ApiError> {
     let name = format!("{owner}/{app}");
     if name == DeadLetterQueue::Submissions.to_string() {
@@ -195,7 +195,7 @@ fn letter_id(text: &str) -> Result<JobId, ApiError> {
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         tracing::warn!(%error, "could not access dead letters");
-        Self::unavailable("the queue does not answer right now; try again soon")
+        Self::unavailable("RabbitMQ is unavailable; try again soon")
     }
 }
 
@@ -206,7 +206,7 @@ impl From<RedriveError> for ApiError {
             RedriveError::NoJob | RedriveError::Ended(_) | RedriveError::Forgotten => {
                 Self::bad_request(error.to_string())
             }
-            RedriveError::SessionError(broken) => broken.into(),
+            RedriveError::SessionError(error) => error.into(),
         }
     }
 }

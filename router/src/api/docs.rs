@@ -12,14 +12,14 @@ use utoipa_swagger_ui::{Config, serve};
 use super::extract::Path;
 use super::{Api, ApiError};
 
-/// Nothing from other hosts, and no pages of others around these. Swagger UI sets styles by itself,
-/// and shows pictures that it fetched.
+/// Content security policy: nothing from other hosts, no framing. Swagger UI sets inline styles and
+/// displays pictures as `data:` and `blob:`.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The only undocumented paths: the pages of the documentation.
 pub(super) fn routes() -> Router<Api> {
-    // Relative, as everything here: a proxy may serve the router below a path of its own.
+    // Relative, since a proxy may serve the router below another path.
     let config = Config::from("../openapi.json")
         // Otherwise the document would be sent to an online validator.
         .validator_url("none")
@@ -51,10 +51,10 @@ fn redirect(location: &'static str) -> impl IntoResponse {
 
 fn show(file: &str, config: Arc<Config<'static>>) -> Result<Response, ApiError> {
     let found = serve(file, config).map_err(|error| {
-        tracing::error!(%error, file, "a page of the documentation is damaged");
-        ApiError::internal("this page is damaged")
+        tracing::error!(%error, file, "could not read a page of the documentation");
+        ApiError::internal("the page is damaged")
     })?;
-    let found = found.ok_or_else(|| ApiError::not_found("the documentation has no such page"))?;
+    let found = found.ok_or_else(|| ApiError::not_found("the page does not exist"))?;
     let headers = [
         (header::CONTENT_TYPE, found.content_type),
         (header::CONTENT_SECURITY_POLICY, POLICY.to_owned()),

@@ -57,7 +57,7 @@ impl ApiError {
     pub(super) fn no_such_job(id: &str) -> Self {
         let id: String = id.chars().take(80).collect();
         Self::not_found(format!(
-            "there is no job '{id}', or its result was kept long enough"
+            "job '{id}' does not exist, or its record has expired"
         ))
     }
 
@@ -84,7 +84,7 @@ impl ApiError {
         Self::plain(
             status,
             "method_not_allowed",
-            "this path does not take that method",
+            "this path does not support the method",
         )
     }
 
@@ -92,35 +92,35 @@ impl ApiError {
         Self::plain(
             StatusCode::BAD_REQUEST,
             "realtime_not_offered",
-            "realtime is not offered: submit to /queue, or follow a job at /run/{owner}/{app}/stream",
+            "realtime is not supported: submit to /queue, or stream a job at /run/{owner}/{app}/stream",
         )
     }
 
     pub(super) fn too_large(limit_bytes: usize) -> Self {
         let message = format!(
             "the body is larger than {limit_bytes} bytes (--max-body): upload large files (POST /storage/upload/initiate) and \
-             give their links"
+             send their URLs"
         );
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
     }
 
     /// Returns the error of a body that did not arrive in time.
     pub(super) fn too_slow() -> Self {
-        let message = "the body came too slowly; what was sent of it is thrown away";
+        let message = "the body arrived too slowly; send the request again";
         Self::plain(StatusCode::REQUEST_TIMEOUT, "request_body_timeout", message)
     }
 
     pub(super) fn too_many_connections() -> Self {
-        Self::unavailable("this router serves as many connections as it can; try again soon")
+        Self::unavailable("the router has reached its limit of connections; try again soon")
     }
 
     pub(super) fn too_many_bodies() -> Self {
-        Self::unavailable("more comes in than this router can hold; try again soon")
+        Self::unavailable("the router has no memory for further request bodies; try again soon")
     }
 
     pub(super) fn too_many_streams(bound: usize) -> Self {
         Self::unavailable(format!(
-            "{bound} streams of events are open here, and more would slow all of them down; try again soon, or poll"
+            "the router has reached its limit of {bound} event streams; try again soon, or poll the status"
         ))
     }
 
@@ -134,7 +134,7 @@ impl ApiError {
         let job_error = JobError {
             status: 499,
             error_type: "client_disconnected".to_owned(),
-            message: "the client went away".to_owned(),
+            message: "the client disconnected".to_owned(),
             detail: Vec::new(),
         };
         job_error.into()
@@ -181,12 +181,12 @@ impl From<Denied> for ApiError {
 
 impl From<warmq_store::Error> for ApiError {
     fn from(error: warmq_store::Error) -> Self {
-        tracing::warn!(%error, "could not answer from Redis");
+        tracing::warn!(%error, "could not read or write Redis");
         match error {
             warmq_store::Error::Damaged { .. } => {
-                Self::internal("a record is damaged; the router's log says which")
+                Self::internal("a record is damaged: see the router's log")
             }
-            _ => Self::unavailable("the job store does not answer right now; try again soon"),
+            _ => Self::unavailable("Redis is unavailable; try again soon"),
         }
     }
 }
@@ -198,7 +198,7 @@ impl From<EndError> for ApiError {
             EndError::Announce(error) => {
                 tracing::warn!(%error, "could not announce a job's end");
                 Self::unavailable(
-                    "the job has ended, but its event cannot be published to RabbitMQ now; try again soon",
+                    "the job has ended, but its event cannot be published: RabbitMQ is unavailable; try again soon",
                 )
             }
         }

@@ -1,5 +1,4 @@
-//! `GET /files/<permit>/<key>`: files for holders of a link, never with a type that a browser
-//! executes.
+//! `GET /files/<signature>/<key>`: files by signed URLs, never with a type that a browser executes.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -12,7 +11,7 @@ use super::extract::Path;
 use super::openapi::{FILES, Finding};
 use super::{Api, ApiError};
 use crate::files::names::kind;
-use crate::files::{FileKey, InvalidPermit, Use};
+use crate::files::{FileKey, InvalidSignature, Use};
 
 /// Content security policy: a displayed file has no scripts, forms or origin.
 const POLICY: &str = "default-src 'none'; sandbox";
@@ -21,15 +20,15 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(show))
 }
 
-/// Returns a file. The link is the permission.
+/// Returns a file. The signature grants access.
 #[utoipa::path(
     get,
-    path = "/files/{permit}/{*key}",
+    path = "/files/{signature}/{*key}",
     operation_id = "file",
     tag = FILES,
     params(
-        ("permit" = String, Path, description = "When the link expires, and its signature"),
-        ("key" = String, Path, min_length = 1, description = "The file. It has several segments, which OpenAPI cannot express."),
+        ("signature" = String, Path, description = "`<expires>-<mac>`: expiry of the URL (Unix s), and its signature"),
+        ("key" = String, Path, min_length = 1, description = "The file's key. It has several segments, which OpenAPI cannot express."),
     ),
     responses(
         (status = 200, description = "The file", content(
@@ -47,19 +46,19 @@ async fn show(
     path: Result<Path<(String, String)>, ApiError>,
 ) -> Result<Response, ApiError> {
     // A path that is not UTF-8 contains no key.
-    let Path((permit, key)) = path.map_err(|_| no_such_file())?;
+    let Path((signature, key)) = path.map_err(|_| no_such_file())?;
     let key = FileKey::parse(&key).ok_or_else(no_such_file)?;
-    let holds_s = api.links.check(Use::Read, &key, &permit)?;
+    let lifetime_s = api.signed_urls.check(Use::Read, &key, &signature)?;
     let found = api.artifacts.read(key.as_str()).await?;
     let file = found.ok_or_else(no_such_file)?;
     let kind = kind(key.name());
     let headers = [
         (header::CONTENT_TYPE, kind.content_type.to_owned()),
         (header::CONTENT_LENGTH, file.size_bytes.to_string()),
-        // A file does not change, but its link expires.
+        // A file does not change, but its URL expires.
         (
             header::CACHE_CONTROL,
-            format!("private, max-age={holds_s}, immutable"),
+            format!("private, max-age={lifetime_s}, immutable"),
         ),
     ];
     let mut response = (headers, Body::from_stream(file.body)).into_response();
@@ -69,7 +68,7 @@ async fn show(
     };
     insert(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     insert(header::CONTENT_SECURITY_POLICY, POLICY);
-    // Pages of other origins show pictures by their links.
+    // Pages of other origins display pictures by their URLs.
     insert(
         header::HeaderName::from_static("cross-origin-resource-policy"),
         "cross-origin",
@@ -85,11 +84,11 @@ fn no_such_file() -> ApiError {
     ApiError::not_found("the file does not exist")
 }
 
-impl From<InvalidPermit> for ApiError {
-    fn from(refused: InvalidPermit) -> Self {
+impl From<InvalidSignature> for ApiError {
+    fn from(refused: InvalidSignature) -> Self {
         match refused {
-            InvalidPermit::Malformed => Self::not_found(refused.to_string()),
-            InvalidPermit::BadSignature | InvalidPermit::Expired => {
+            InvalidSignature::Malformed => Self::not_found(refused.to_string()),
+            InvalidSignature::Mismatch | InvalidSignature::Expired => {
                 Self::plain(StatusCode::FORBIDDEN, "forbidden", refused.to_string())
             }
         }
@@ -98,7 +97,7 @@ impl From<InvalidPermit> for ApiError {
 
 impl From<warmq_objects::Error> for ApiError {
     fn from(error: warmq_objects::Error) -> Self {
-        tracing::warn!(%error, "the storage failed");
-        Self::unavailable("the storage does not answer right now; try again soon")
+        tracing::warn!(%error, "could not access the storage");
+        Self::unavailable("the storage is unavailable; try again soon")
     }
 }

@@ -76,8 +76,8 @@ pub(super) async fn check(
     Err(ApiError::plain(
         StatusCode::MISDIRECTED_REQUEST,
         "misdirected_request",
-        "this router requires no key, so it serves addresses, localhost and its --public-url only: start it with --public-url \
-         and the name that you use, or create a key (`warmq keys create root --scope admin`)",
+        "without keys, this router serves only IP addresses, localhost and the host of --public-url: set --public-url to \
+         the URL that you use, or create a key (`warmq keys create root --scope admin`)",
     ))
 }
 

@@ -9,12 +9,12 @@ use warmq_types::job::{JobError, JobRecord};
 use warmq_types::state::JobState;
 
 use super::ApiError;
-use crate::files::links::expires_s;
-use crate::files::{Links, references};
+use crate::files::signed_url::expires_s;
+use crate::files::{SignedUrls, references};
 
 /// Returns the app's bare output, the job's error, or an error if it has not ended.
-pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response {
-    let mut response = match output(&mut record, links) {
+pub(super) fn result_response(mut record: JobRecord, signed_urls: &SignedUrls) -> Response {
+    let mut response = match output(&mut record, signed_urls) {
         Ok(output) => Json(output).into_response(),
         Err(error) => ApiError::from(error).into_response(),
     };
@@ -30,7 +30,7 @@ pub(super) fn result_response(mut record: JobRecord, links: &Links) -> Response 
 ///
 /// # Errors
 /// The job has no output, or has not ended.
-pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, JobError> {
+pub(super) fn output(record: &mut JobRecord, signed_urls: &SignedUrls) -> Result<Value, JobError> {
     if let Some(error) = record.failure() {
         return Err(finally(error));
     }
@@ -38,7 +38,7 @@ pub(super) fn output(record: &mut JobRecord, links: &Links) -> Result<Value, Job
         return Err(ApiError::bad_request("Request is still in progress").into());
     }
     let mut output = record.output.take().unwrap_or_default();
-    references::to_links(&mut output, links, expires_s(record));
+    references::to_signed_urls(&mut output, signed_urls, expires_s(record));
     record.spec.stamp_model_version(&mut output);
     Ok(output)
 }

@@ -32,7 +32,7 @@ pub(super) async fn until_ended(api: &Api, job: &JobSpec) -> Result<JobRecord, A
                 tracing::debug!(job.id = %job.id, %error, "could not read a job's record")
             }
         }
-        let _ = tokio::time::timeout(RECORD_POLL_INTERVAL, watch.heard()).await;
+        let _ = tokio::time::timeout(RECORD_POLL_INTERVAL, watch.ended()).await;
     }
     let record = api.store.jobs().outcome_of(&job.app, job.id).await?;
     record.ok_or_else(|| ApiError::no_such_job(&job.id.to_string()))
@@ -136,7 +136,7 @@ impl JobStream {
                     tracing::debug!(job.id = %self.job.id, %error, "could not read a job's record");
                 }
             }
-            let _ = tokio::time::timeout(SNAPSHOT_INTERVAL, self.watch.heard()).await;
+            let _ = tokio::time::timeout(SNAPSHOT_INTERVAL, self.watch.ended()).await;
         }
     }
 

@@ -1,5 +1,4 @@
-//! `/v1/jobs/{id}`: the whole record, with the routing decision; and its end, if its owner wants
-//! that.
+//! `/v1/jobs/{id}`: the record of a job with its routing decision, and cancellation.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,8 +14,8 @@ use super::job_stream;
 use super::openapi::{Finding, OPERATE};
 use super::owned_job::OwnedJob;
 use super::{Api, ApiError};
-use crate::files::links::expires_s;
 use crate::files::references;
+use crate::files::signed_url::expires_s;
 use crate::finalizer::Cancelled;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -36,8 +35,7 @@ async fn show(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Json<Jo
     view(&api, job).await
 }
 
-/// Cancels a job. One that was cancelled already is well; one that ended otherwise keeps its end,
-/// and the answer says so.
+/// Cancels a job. Idempotent; a job that ended otherwise is 400.
 #[utoipa::path(
     delete,
     path = "/jobs/{id}",
@@ -86,9 +84,9 @@ async fn view(api: &Api, job: JobHead) -> Result<Json<Job>, ApiError> {
     }
     record.spec.stored_input = None;
     let expires_s = expires_s(&record);
-    references::to_links(&mut record.spec.input, &api.links, expires_s);
+    references::to_signed_urls(&mut record.spec.input, &api.signed_urls, expires_s);
     if let Some(output) = &mut record.output {
-        references::to_links(output, &api.links, expires_s);
+        references::to_signed_urls(output, &api.signed_urls, expires_s);
         record.spec.stamp_model_version(output);
     }
     Ok(Json(Job {

@@ -37,7 +37,7 @@ async fn list(State(api): State<Api>) -> Result<Json<Keys>, ApiError> {
     Ok(Json(Keys { keys }))
 }
 
-/// Creates a key. The first one must have scope admin: from then on every request needs a key.
+/// Creates a key. The first one must have scope admin: from then on every request requires a key.
 #[utoipa::path(
     post,
     path = "/keys",
@@ -45,7 +45,7 @@ async fn list(State(api): State<Api>) -> Result<Json<Keys>, ApiError> {
     tag = OPERATE,
     request_body = NewKey,
     responses(
-        (status = 201, description = "The key, with its secret, which is shown only once", body = CreatedKey),
+        (status = 201, description = "The key with its secret, which is returned only once", body = CreatedKey),
         Creating,
     )
 )]
@@ -54,32 +54,36 @@ async fn list(State(api): State<Api>) -> Result<Json<Keys>, ApiError> {
 async fn create(
     State(api): State<Api>,
     By(caller): By,
-    wished: Result<Json<NewKey>, JsonRejection>,
+    requested: Result<Json<NewKey>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let Json(wished) = wished.map_err(|rejection| unreadable(&rejection))?;
-    if wished.scopes.is_empty() {
+    let Json(requested) = requested.map_err(|rejection| unreadable(&rejection))?;
+    if requested.scopes.is_empty() {
         let message = "at least one scope is required; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin";
         return Err(JobError::field(&["scopes"], "no_scopes", message).into());
     }
-    let (key, credentials, kept) = api.keys.create(wished).await?;
-    match kept {
+    let (key, credentials, created) = api.keys.create(requested).await?;
+    match created {
         KeyCreation::Yes => {}
-        KeyCreation::Taken => return Err(ApiError::unavailable("that id is taken; try again")),
+        KeyCreation::Taken => {
+            return Err(ApiError::unavailable(
+                "the generated id exists already; try again",
+            ));
+        }
         KeyCreation::NoAdmin => {
             return Err(ApiError::bad_request(
-                "the first key must be an admin's (scope admin): from then on every request needs a key, and \
-                 no request could create a second one",
+                "the first key must have scope admin: from then on every request requires a key, and \
+                 no other key could create one",
             ));
         }
     }
     let by = caller.owner().map_or("no key", KeyId::as_str);
     tracing::info!(key.id = %key.id, by, "created a key");
-    let made = CreatedKey {
+    let created = CreatedKey {
         key,
         credentials: credentials.expose(),
     };
     let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, no_store, Json(made)).into_response())
+    Ok((StatusCode::CREATED, no_store, Json(created)).into_response())
 }
 
 /// Revokes a key: every router refuses it within 2 s.
@@ -89,7 +93,7 @@ async fn create(
     operation_id = "revoke_key",
     tag = OPERATE,
     params(("id" = String, Path, description = "The key's id")),
-    responses((status = 204, description = "It is revoked"), Finding)
+    responses((status = 204, description = "The key is revoked"), Finding)
 )]
 async fn revoke(
     State(api): State<Api>,
@@ -103,7 +107,7 @@ async fn revoke(
         KeyRevocation::Unknown => return Err(unknown()),
         KeyRevocation::LastAdmin => {
             return Err(ApiError::bad_request(
-                "it is the last key that may manage the others (scope admin): revoke those first, or make another like it",
+                "the key is the last one with scope admin: revoke the other keys first, or create another one with scope admin",
             ));
         }
     }
@@ -111,8 +115,8 @@ async fn revoke(
     tracing::info!(key.id = %id, by, "revoked a key");
     if !api.keys.has_any().await? {
         tracing::warn!(
-            "no key is left: this router refuses every request from now on, and a restarted one requires no keys on its \
-             loopback address; start it with --admin-key, or create a key there at once"
+            "the last key is revoked: this router refuses all requests until it restarts, and then requires no key on its \
+             loopback address; restart it with --admin-key, or create a key right after the restart"
         );
     }
     Ok(StatusCode::NO_CONTENT)

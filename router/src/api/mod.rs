@@ -46,7 +46,7 @@ use crate::access::{Keyring, Right};
 use crate::apps::AppDirectory;
 use crate::completions::CompletionListener;
 use crate::dead_letters::DeadLetters;
-use crate::files::{Links, Uploads};
+use crate::files::{SignedUrls, Uploads};
 use crate::finalizer::Finalizer;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -56,7 +56,7 @@ use auth::guarded;
 use error::ApiError;
 
 pub(crate) use hosts::Hosts;
-pub(crate) use server::{Limits, Server};
+pub(crate) use server::{Server, ServerLimits};
 pub(crate) use sse::Streams;
 
 /// State of the handlers.
@@ -74,7 +74,7 @@ pub(crate) struct Api {
     pub(crate) readiness: Readiness,
     pub(crate) dead: DeadLetters,
     pub(crate) artifacts: Artifacts,
-    pub(crate) links: Links,
+    pub(crate) signed_urls: SignedUrls,
     pub(crate) uploads: Uploads,
     /// Host names that are served while no keys exist.
     pub(crate) hosts: Hosts,
@@ -105,15 +105,15 @@ fn routes(api: Api) -> anyhow::Result<Router> {
     };
     let known = (api.keys.clone(), api.hosts.clone());
     Ok(routes
-        .fallback(nothing_here)
+        .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(api.max_body_bytes))
         .layer(middleware::from_fn_with_state(known, hosts::check))
         .with_state(api))
 }
 
-/// Returns the routes of submitters and operators. Files alone need no key: their links contain a
-/// permit, and are opened by browsers without a key.
+/// Returns the routes of submitters and operators. Files alone need no key: their URLs are
+/// signed, and are opened by browsers without a key.
 fn api_routes(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
     let administering = dead::routes().merge(keys::routes()).merge(config::routes());
@@ -134,12 +134,12 @@ fn api_routes(api: &Api) -> OpenApiRouter<Api> {
 fn cross_origin_routes(api: &Api) -> OpenApiRouter<Api> {
     let calls = calls();
     let proxied = Router::from(calls.clone())
-        .fallback(nothing_here)
+        .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(api.clone());
     let with_a_key = guarded(calls.merge(proxy::routes(proxied)), api, Right::Call);
-    let by_permit = storage::by_permit().merge(files::routes());
-    let (routes, openapi) = with_a_key.merge(by_permit).split_for_parts();
+    let signed = storage::signed().merge(files::routes());
+    let (routes, openapi) = with_a_key.merge(signed).split_for_parts();
     // Outside the authorization, so that pages can read its errors, and outside the fallback for
     // wrong methods, since a CORS preflight has a method of its own and no key.
     let routes = routes
@@ -158,7 +158,7 @@ fn calls() -> OpenApiRouter<Api> {
         .merge(storage::routes())
 }
 
-async fn nothing_here() -> ApiError {
+async fn no_such_path() -> ApiError {
     ApiError::not_found("there is nothing at this path")
 }
 

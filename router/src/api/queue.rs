@@ -23,7 +23,7 @@ use super::submission::{INPUT, SubPath, SubmitHeaders, SubmitQuery, SubmitReques
 use super::{Api, ApiError, sse};
 use crate::finalizer::Cancelled;
 
-/// Query of the URL; the last duplicate counts.
+/// Query parameters; the last duplicate counts.
 type Flags = HashMap<String, String>;
 
 /// Options of a status.
@@ -47,10 +47,10 @@ struct CancelView {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = CancellationStatus)]
 enum Cancellation {
-    /// It is cancelled, or will be once its runner receives the request.
+    /// The job is cancelled, or will be once its runner receives the request.
     #[serde(rename = "CANCELLATION_REQUESTED")]
     Requested,
-    /// It had ended before.
+    /// The job has ended already.
     AlreadyCompleted,
     /// The job does not exist in this app.
     NotFound,
@@ -74,7 +74,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     tag = QUEUE,
     params(AppPath, SubmitHeaders, SubmitQuery),
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
-    responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
+    responses((status = 200, description = "The job is queued", body = StatusView), Submitting)
 )]
 async fn submit(
     State(api): State<Api>,
@@ -95,7 +95,7 @@ async fn submit(
     tag = QUEUE,
     params(AppPath, SubPath, SubmitHeaders, SubmitQuery),
     request_body(content = Option<Value>, content_type = "application/json", description = INPUT),
-    responses((status = 200, description = "It waits for a runner", body = StatusView), Submitting)
+    responses((status = 200, description = "The job is queued", body = StatusView), Submitting)
 )]
 async fn submit_to_path(
     state: State<Api>,
@@ -113,8 +113,8 @@ async fn submit_to_path(
     tag = QUEUE,
     params(JobPath, StatusFlags),
     responses(
-        (status = 200, description = "It has ended", body = StatusView),
-        (status = 202, description = "It waits or runs", body = StatusView),
+        (status = 200, description = "The job has ended", body = StatusView),
+        (status = 202, description = "The job is queued or runs", body = StatusView),
         Finding,
     )
 )]
@@ -151,7 +151,7 @@ async fn follow(
     OwnedJob(job): OwnedJob,
     Query(flags): Query<Flags>,
 ) -> Result<Response, ApiError> {
-    let place = api.streams.place()?;
+    let permit = api.streams.permit()?;
     let job = job.record.spec;
     let (id, with_log) = (job.id, wants_log(&flags));
     let following = JobStream::new(api, job, with_log);
@@ -163,7 +163,7 @@ async fn follow(
         let answer = status_view(api, named, &status, end.as_ref(), with_log);
         Some((answer, end.is_none().then_some(following)))
     });
-    Ok(with_job_headers(sse::events(answers, place), id, None))
+    Ok(with_job_headers(sse::events(answers, permit), id, None))
 }
 
 /// Returns the bare output of a job.
@@ -177,7 +177,7 @@ async fn follow(
 async fn result(State(api): State<Api>, OwnedJob(job): OwnedJob) -> Result<Response, ApiError> {
     Ok(result_response(
         job_stream::with_output(&api, job).await?,
-        &api.links,
+        &api.signed_urls,
     ))
 }
 
@@ -200,9 +200,9 @@ async fn response(state: State<Api>, found: OwnedJob) -> Result<Response, ApiErr
     tag = QUEUE,
     params(JobPath),
     responses(
-        (status = 202, description = "The job is cancelled, or will be", body = CancelView),
-        (status = 400, description = "It had ended", body = CancelView),
-        (status = 404, description = "There is no such job", body = CancelView),
+        (status = 202, description = "The job is cancelled, or will be once its runner receives the request", body = CancelView),
+        (status = 400, description = "The job has ended already", body = CancelView),
+        (status = 404, description = "The job does not exist", body = CancelView),
         Listing,
     )
 )]

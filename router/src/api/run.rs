@@ -101,7 +101,7 @@ async fn answer_with_result(
     submission: Submission,
 ) -> Result<Response, ApiError> {
     let (mut sender, receiver) = oneshot::channel();
-    let links = api.links.clone();
+    let signed_urls = api.signed_urls.clone();
     // A task of its own: this function is dropped when the client disconnects.
     tokio::spawn(async move {
         let record = submit_and_wait(&api, &caller, submission, sender.closed()).await;
@@ -109,7 +109,7 @@ async fn answer_with_result(
         let _ = sender.send(record);
     });
     match receiver.await {
-        Ok(record) => Ok(result_response(record?, &links)),
+        Ok(record) => Ok(result_response(record?, &signed_urls)),
         Err(_) => Err(wait_failed()),
     }
 }
@@ -140,7 +140,7 @@ async fn answer_with_events(
     caller: Caller,
     submission: Submission,
 ) -> Result<Response, ApiError> {
-    let place = api.streams.place()?;
+    let permit = api.streams.permit()?;
     let (accept, accepted) = oneshot::channel();
     let (sender, receiver) = mpsc::channel(UPDATE_BUFFER);
     tokio::spawn(submit_and_stream(api, caller, submission, accept, sender));
@@ -148,7 +148,7 @@ async fn answer_with_events(
     let events = stream::unfold(receiver, async |mut receiver| {
         Some((receiver.recv().await?, receiver))
     });
-    Ok(with_job_headers(sse::events(events, place), job, None))
+    Ok(with_job_headers(sse::events(events, permit), job, None))
 }
 
 /// Sends the progress and at last the output; cancels the job if the client disconnects.
@@ -189,7 +189,7 @@ async fn submit_and_stream(
 
 /// Returns an event of the stream: the job's status, at the end its output or error.
 fn event(api: &Api, JobUpdate { status, end }: JobUpdate) -> Value {
-    match end.map(|mut record| output(&mut record, &api.links)) {
+    match end.map(|mut record| output(&mut record, &api.signed_urls)) {
         Some(Ok(output)) => output,
         Some(Err(error)) => {
             let mut body = error.body();

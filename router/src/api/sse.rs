@@ -23,7 +23,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// commands that a Redis handles.
 const MAX_STREAMS: usize = 1000;
 
-/// Permits for streams. Cheap to clone.
+/// The limit of open streams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Streams(Arc<Semaphore>);
 
@@ -38,7 +38,7 @@ impl Streams {
     ///
     /// # Errors
     /// The maximum of streams is open.
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let permit = Arc::clone(&self.0).try_acquire_owned();
         permit.map_err(|_| ApiError::too_many_streams(MAX_STREAMS))
     }
@@ -47,10 +47,10 @@ impl Streams {
 /// Returns the values as events; the permit is released at their end.
 pub(super) fn events(
     values: impl Stream<Item = impl Serialize> + Send + 'static,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) -> Response {
     let events = values.map(move |value| {
-        let _place = &place;
+        let _permit = &permit;
         Ok::<_, Infallible>(Event::default().data(ascii(&value)))
     });
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("ping");
@@ -99,16 +99,16 @@ mod tests {
     #[tokio::test]
     async fn a_stream_too_many_is_refused_until_another_has_ended() {
         let streams = Streams(Arc::new(Semaphore::new(1)));
-        let answer = events(futures::stream::empty::<Value>(), streams.place().unwrap());
+        let answer = events(futures::stream::empty::<Value>(), streams.permit().unwrap());
         assert_eq!(answer.headers()["x-accel-buffering"], "no");
         assert_eq!(answer.headers()["cache-control"], "no-cache");
-        let refused = streams.place().unwrap_err().into_response();
+        let refused = streams.permit().unwrap_err().into_response();
         assert_eq!(
             refused.status(),
             axum::http::StatusCode::SERVICE_UNAVAILABLE
         );
         drop(answer);
-        assert!(streams.place().is_ok());
+        assert!(streams.permit().is_ok());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! `/storage` and `POST /files/upload…`: uploads by the protocols of fal's clients.
 //!
 //! - Python, first: `POST /storage/auth/token`, then `POST /files/upload`; in parts `POST
-//!   /files/upload/multipart`, then `PUT` and `POST` below the file's link. If that fails, as
+//!   /files/upload/multipart`, then `PUT` and `POST` below the file's URL. If that fails, as
 //!   JavaScript.
 //! - JavaScript: `POST /storage/upload/initiate`, then `PUT upload_url`; in parts `POST
 //!   /storage/upload/initiate-multipart`, then `PUT` and `POST` below `upload_url`.
 //!
-//! A key is checked where an upload begins ([`routes`]). From then on a URL, or the token
-//! ([`UploadToken`]), is the permit, signed and short-lived ([`by_permit`]): clients send their key
+//! A key is checked where an upload begins ([`routes`]). From then on a signed,
+//! short-lived URL or token ([`UploadToken`]) grants access ([`signed`]): clients send their key
 //! with the first call only.
 
 use axum::Json;
@@ -34,13 +34,13 @@ use super::submission::text_of;
 use super::{Api, ApiError};
 use crate::access::Right;
 use crate::files::uploads::Part;
-use crate::files::{FileKey, Links, UploadError, Uploads, Use, lifetime, now_s};
+use crate::files::{FileKey, SignedUrls, UploadError, Uploads, Use, lifetime, now_s};
 
-/// Time limit of an upload from its announcement, s.
-const PERMIT_S: u64 = 3600;
+/// Time limit of an upload from its first call, s.
+const UPLOAD_LIFETIME_S: u64 = 3600;
 
-/// Default lifetime of links to uploaded files, s: 7 days.
-const LINK_S: u64 = 7 * 24 * 3600;
+/// Default lifetime of the URLs of uploaded files, s: 7 days.
+const FILE_LIFETIME_S: u64 = 7 * 24 * 3600;
 
 /// Name of an upload without one, as in fal's Python client.
 const NAMELESS: &str = "upload.bin";
@@ -48,28 +48,28 @@ const NAMELESS: &str = "upload.bin";
 /// Returns the first calls of uploads, which require a key.
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
-        .routes(routes!(give_token))
+        .routes(routes!(create_token))
         .routes(routes!(announce))
         .routes(routes!(announce_parts))
 }
 
 /// Returns the further calls of an upload, which need its URL or token.
-pub(super) fn by_permit() -> OpenApiRouter<Api> {
+pub(super) fn signed() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(upload))
         .routes(routes!(upload_part))
         .routes(routes!(complete))
         .routes(routes!(upload_whole))
         .routes(routes!(begin_parts))
-        .routes(routes!(upload_part_at_link))
-        .routes(routes!(complete_at_link))
+        .routes(routes!(upload_part_at_file))
+        .routes(routes!(complete_at_file))
 }
 
-/// Announcement of a file.
+/// A file to be uploaded.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 struct Announcement {
-    /// Name at the end of its link.
+    /// Name at the end of its URL.
     #[schema(example = "cat.png")]
     file_name: Option<String>,
     /// Determines the extension, if the name has none.
@@ -89,16 +89,16 @@ struct Completion {
     path = "/storage/auth/token",
     operation_id = "upload_token",
     tag = FILES,
-    responses((status = 200, description = "The token, and how long it is good", body = Value), Creating)
+    responses((status = 200, description = "The token and its expiry", body = Value), Creating)
 )]
-async fn give_token(State(api): State<Api>, _: Uploader) -> Response {
-    let expires_s = now_s() + PERMIT_S;
+async fn create_token(State(api): State<Api>, _: Uploader) -> Response {
+    let expires_s = now_s() + UPLOAD_LIFETIME_S;
     let expires_at = i64::try_from(expires_s).ok();
     let expires_at = expires_at.and_then(|s| DateTime::from_timestamp(s, 0));
     Json(json!({
-        "token": api.links.upload_token(expires_s),
+        "token": api.signed_urls.upload_token(expires_s),
         "token_type": "Bearer",
-        "base_url": api.links.public_url(),
+        "base_url": api.signed_urls.public_url(),
         "expires_at": expires_at.unwrap_or_default().to_rfc3339(),
     }))
     .into_response()
@@ -119,10 +119,10 @@ async fn announce(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    announced(&api, &headers, body, Links::to_write)
+    announced(&api, &headers, body, SignedUrls::to_write)
 }
 
-/// The same, for a file in parts: `PUT upload_url/1`, …, `POST upload_url/complete`.
+/// Returns the same for a file in parts: `PUT upload_url/1`, …, `POST upload_url/complete`.
 #[utoipa::path(
     post,
     path = "/storage/upload/initiate-multipart",
@@ -137,15 +137,15 @@ async fn announce_parts(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    announced(&api, &headers, body, Links::to_write_parts)
+    announced(&api, &headers, body, SignedUrls::to_write_parts)
 }
 
-/// Returns links for reading and for writing an announced file; `to_put` creates the latter.
+/// Returns the URLs for reading and for writing a new file; `to_put` creates the latter.
 fn announced(
     api: &Api,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-    to_put: fn(&Links, &FileKey, u64) -> String,
+    to_put: fn(&SignedUrls, &FileKey, u64) -> String,
 ) -> Result<Response, ApiError> {
     let Announcement {
         file_name,
@@ -157,25 +157,27 @@ fn announced(
         file_name.as_deref(),
         content_type.as_deref().unwrap_or_default(),
     )?;
-    let upload_url = to_put(&api.links, &key, now_s() + PERMIT_S);
+    let upload_url = to_put(&api.signed_urls, &key, now_s() + UPLOAD_LIFETIME_S);
     Ok(Json(json!({"upload_url": upload_url, "file_url": file_url})).into_response())
 }
 
-/// Returns a key for a new file, and the link to it.
+/// Returns a key for a new file, and its URL.
 fn new_file(
     api: &Api,
     headers: &HeaderMap,
     name: Option<&str>,
     content_type: &str,
 ) -> Result<(FileKey, String), ApiError> {
-    let holds_s = lifetime_of(headers)?.unwrap_or(LINK_S);
+    let lifetime_s = lifetime_of(headers)?.unwrap_or(FILE_LIFETIME_S);
     let key = Uploads::new_key(name.unwrap_or(NAMELESS), content_type)
-        .ok_or_else(|| ApiError::internal("the file's name has no key"))?;
-    let link = api.links.to_read(&key, now_s().saturating_add(holds_s));
-    Ok((key, link))
+        .ok_or_else(|| ApiError::internal("the file's name yields no key"))?;
+    let url = api
+        .signed_urls
+        .to_read(&key, now_s().saturating_add(lifetime_s));
+    Ok((key, url))
 }
 
-/// Parses the lifetime of links, s. fal's clients send one of the headers, or both alike.
+/// Parses the lifetime of URLs, s. fal's clients send one of the headers, or both alike.
 fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     for name in [
         "x-fal-object-lifecycle-preference",
@@ -194,10 +196,10 @@ fn lifetime_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     Ok(None)
 }
 
-/// Returns the file of a valid permit in the path.
+/// The file of a signed URL.
 #[derive(Deserialize)]
-struct FileAddress {
-    permit: String,
+struct FileUrl {
+    signature: String,
     id: String,
     name: String,
     #[serde(default)]
@@ -206,15 +208,15 @@ struct FileAddress {
     number: u64,
 }
 
-type FileAddressInPath = Result<Path<FileAddress>, ApiError>;
+type FileUrlInPath = Result<Path<FileUrl>, ApiError>;
 
-/// The file in the URL of its announcement.
+/// Path of a signed URL.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "documents what `FileAddress` reads")]
+#[expect(dead_code, reason = "documents what `FileUrl` reads")]
 struct FilePath {
-    /// Expiry of the URL, and its signature.
-    permit: String,
+    /// `<expires>-<mac>`: expiry of the URL (Unix s), and its signature.
+    signature: String,
     /// The file's folder.
     id: String,
     /// Its name.
@@ -223,7 +225,7 @@ struct FilePath {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "documents what `FileAddress` reads")]
+#[expect(dead_code, reason = "documents what `FileUrl` reads")]
 struct PartNumber {
     /// Number of the part, from 1.
     #[param(minimum = 1)]
@@ -232,25 +234,25 @@ struct PartNumber {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "documents what `FileAddress` reads")]
+#[expect(dead_code, reason = "documents what `FileUrl` reads")]
 struct UploadId {
-    /// `uploadId` of the announcement.
+    /// `uploadId` of the response to `begin_parts`.
     upload: String,
 }
 
-impl FileAddress {
-    fn read(path: FileAddressInPath) -> Result<Self, ApiError> {
+impl FileUrl {
+    fn read(path: FileUrlInPath) -> Result<Self, ApiError> {
         match path {
-            Ok(Path(address)) => Ok(address),
-            // An unreadable path is no upload.
+            Ok(Path(url)) => Ok(url),
+            // A path that is not UTF-8 contains no key.
             Err(_) => Err(ApiError::not_found("the upload does not exist")),
         }
     }
 
-    fn key(&self, api: &Api, what: Use, permit: &str) -> Result<FileKey, ApiError> {
+    fn key(&self, api: &Api, what: Use, signature: &str) -> Result<FileKey, ApiError> {
         let key = FileKey::parse(&format!("uploads/{}/{}", self.id, self.name));
         let key = key.ok_or_else(|| ApiError::not_found("the upload does not exist"))?;
-        api.links.check(what, &key, permit)?;
+        api.signed_urls.check(what, &key, signature)?;
         Ok(key)
     }
 }
@@ -258,20 +260,20 @@ impl FileAddress {
 /// Uploads a file: `PUT upload_url`.
 #[utoipa::path(
     put,
-    path = "/storage/upload/{permit}/uploads/{id}/{name}",
+    path = "/storage/upload/{signature}/uploads/{id}/{name}",
     operation_id = "put_file",
     tag = FILES,
     params(FilePath),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored"), Uploading)
+    responses((status = 200, description = "The file is stored"), Uploading)
 )]
 async fn upload(
     State(api): State<Api>,
-    path: FileAddressInPath,
+    path: FileUrlInPath,
     Streamed(body): Streamed,
 ) -> Result<StatusCode, ApiError> {
-    let address = FileAddress::read(path)?;
-    let key = address.key(&api, Use::Write, &address.permit)?;
+    let url = FileUrl::read(path)?;
+    let key = url.key(&api, Use::Write, &url.signature)?;
     api.uploads.store(&key, body).await?;
     Ok(StatusCode::OK)
 }
@@ -279,41 +281,41 @@ async fn upload(
 /// Uploads a part as fal's JavaScript client does: `PUT upload_url/N`.
 #[utoipa::path(
     put,
-    path = "/storage/parts/{permit}/uploads/{id}/{name}/{number}",
+    path = "/storage/parts/{signature}/uploads/{id}/{name}/{number}",
     operation_id = "put_part",
     tag = FILES,
     params(FilePath, PartNumber),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored", body = Value), Uploading)
+    responses((status = 200, description = "The part is stored", body = Value), Uploading)
 )]
 async fn upload_part(
     State(api): State<Api>,
-    path: FileAddressInPath,
+    path: FileUrlInPath,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let address = FileAddress::read(path)?;
-    let key = address.key(&api, Use::WriteParts, &address.permit)?;
-    store_part(&api, &key, address.number, body).await
+    let url = FileUrl::read(path)?;
+    let key = url.key(&api, Use::WriteParts, &url.signature)?;
+    store_part(&api, &key, url.number, body).await
 }
 
 /// Uploads a part as fal's Python client does: `PUT access_url/multipart/<upload id>/N`.
 #[utoipa::path(
     put,
-    path = "/files/{permit}/uploads/{id}/{name}/multipart/{upload}/{number}",
-    operation_id = "put_part_at_link",
+    path = "/files/{signature}/uploads/{id}/{name}/multipart/{upload}/{number}",
+    operation_id = "put_part_at_file",
     tag = FILES,
     params(FilePath, UploadId, PartNumber),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored", body = Value), Uploading)
+    responses((status = 200, description = "The part is stored", body = Value), Uploading)
 )]
-async fn upload_part_at_link(
+async fn upload_part_at_file(
     State(api): State<Api>,
-    path: FileAddressInPath,
+    path: FileUrlInPath,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let address = FileAddress::read(path)?;
-    let key = address.key(&api, Use::WriteParts, &address.upload)?;
-    store_part(&api, &key, address.number, body).await
+    let url = FileUrl::read(path)?;
+    let key = url.key(&api, Use::WriteParts, &url.upload)?;
+    store_part(&api, &key, url.number, body).await
 }
 
 /// Returns a part's etag: Python reads the header, JavaScript the body.
@@ -332,44 +334,44 @@ async fn store_part(
 /// Joins the parts: `POST upload_url/complete`.
 #[utoipa::path(
     post,
-    path = "/storage/parts/{permit}/uploads/{id}/{name}/complete",
+    path = "/storage/parts/{signature}/uploads/{id}/{name}/complete",
     operation_id = "complete_parts",
     tag = FILES,
     params(FilePath),
     request_body(content = Completion, content_type = "application/json"),
-    responses((status = 200, description = "The file is put together"), Uploading)
+    responses((status = 200, description = "The parts are joined"), Uploading)
 )]
 async fn complete(
     State(api): State<Api>,
-    path: FileAddressInPath,
+    path: FileUrlInPath,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let address = FileAddress::read(path)?;
-    let key = address.key(&api, Use::WriteParts, &address.permit)?;
-    put_together(&api, &key, body).await
+    let url = FileUrl::read(path)?;
+    let key = url.key(&api, Use::WriteParts, &url.signature)?;
+    join_parts(&api, &key, body).await
 }
 
 /// Joins the parts: `POST access_url/multipart/<upload id>/complete`.
 #[utoipa::path(
     post,
-    path = "/files/{permit}/uploads/{id}/{name}/multipart/{upload}/complete",
-    operation_id = "complete_parts_at_link",
+    path = "/files/{signature}/uploads/{id}/{name}/multipart/{upload}/complete",
+    operation_id = "complete_parts_at_file",
     tag = FILES,
     params(FilePath, UploadId),
     request_body(content = Completion, content_type = "application/json"),
-    responses((status = 200, description = "The file is put together"), Uploading)
+    responses((status = 200, description = "The parts are joined"), Uploading)
 )]
-async fn complete_at_link(
+async fn complete_at_file(
     State(api): State<Api>,
-    path: FileAddressInPath,
+    path: FileUrlInPath,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let address = FileAddress::read(path)?;
-    let key = address.key(&api, Use::WriteParts, &address.upload)?;
-    put_together(&api, &key, body).await
+    let url = FileUrl::read(path)?;
+    let key = url.key(&api, Use::WriteParts, &url.upload)?;
+    join_parts(&api, &key, body).await
 }
 
-async fn put_together(
+async fn join_parts(
     api: &Api,
     key: &FileKey,
     body: Result<Bytes, BytesRejection>,
@@ -387,7 +389,7 @@ async fn put_together(
     operation_id = "upload_at_once",
     tag = FILES,
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It is stored: its link is `access_url`", body = Value), Uploading)
+    responses((status = 200, description = "The file is stored; its URL is `access_url`", body = Value), Uploading)
 )]
 async fn upload_whole(
     State(api): State<Api>,
@@ -395,9 +397,9 @@ async fn upload_whole(
     headers: HeaderMap,
     Streamed(body): Streamed,
 ) -> Result<Response, ApiError> {
-    let (key, link) = named_in_headers(&api, &headers)?;
+    let (key, url) = named_in_headers(&api, &headers)?;
     api.uploads.store(&key, body).await?;
-    Ok(Json(json!({"access_url": link})).into_response())
+    Ok(Json(json!({"access_url": url})).into_response())
 }
 
 /// Announces a file in parts, as fal's Python client does, with a token as `Authorization: Bearer`.
@@ -406,16 +408,18 @@ async fn upload_whole(
     path = "/files/upload/multipart",
     operation_id = "begin_parts",
     tag = FILES,
-    responses((status = 200, description = "Its link (`access_url`) and the id of the upload", body = Value), Uploading)
+    responses((status = 200, description = "The file's URL (`access_url`) and the id of the upload", body = Value), Uploading)
 )]
 async fn begin_parts(
     State(api): State<Api>,
     _: UploadToken,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (key, link) = named_in_headers(&api, &headers)?;
-    let upload = api.links.permit(Use::WriteParts, &key, now_s() + PERMIT_S);
-    Ok(Json(json!({"access_url": link, "uploadId": upload})).into_response())
+    let (key, url) = named_in_headers(&api, &headers)?;
+    let upload = api
+        .signed_urls
+        .signature(Use::WriteParts, &key, now_s() + UPLOAD_LIFETIME_S);
+    Ok(Json(json!({"access_url": url, "uploadId": upload})).into_response())
 }
 
 fn named_in_headers(api: &Api, headers: &HeaderMap) -> Result<(FileKey, String), ApiError> {
@@ -449,11 +453,11 @@ impl FromRequestParts<Api> for UploadToken {
         let (scheme, token) = given
             .and_then(|text| text.split_once(' '))
             .unwrap_or_default();
-        let checked = api.links.check_upload_token(token.trim());
+        let checked = api.signed_urls.check_upload_token(token.trim());
         match scheme.eq_ignore_ascii_case("bearer") && checked.is_ok() {
             true => Ok(Self),
             false => Err(ApiError::unauthorized(
-                "uploads here need a token of POST /storage/auth/token: send Authorization: Bearer <token>",
+                "this upload requires a token: request one (POST /storage/auth/token) and send Authorization: Bearer <token>",
             )),
         }
     }
@@ -469,7 +473,7 @@ fn read_json<T: DeserializeOwned>(
     // As a map first: serde would accept a list for a struct.
     serde_json::from_slice::<Map<String, Value>>(text)
         .and_then(|fields| T::deserialize(Value::Object(fields)))
-        .map_err(|error| ApiError::bad_request(format!("the body is not as expected: {error}")))
+        .map_err(|error| ApiError::bad_request(format!("invalid body: {error}")))
 }
 
 impl From<UploadError> for ApiError {

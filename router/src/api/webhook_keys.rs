@@ -1,4 +1,4 @@
-//! The key that webhooks are signed with, for those who check them.
+//! The public key of webhook signatures, for receivers.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,10 +9,10 @@ use super::openapi::{Listing, WATCH};
 use super::{Api, ApiError};
 use crate::webhook;
 
-/// Receivers need not ask for each webhook.
+/// Lets receivers cache the key.
 const CACHE: &str = "public, max-age=3600";
 
-/// The key that webhooks are signed with: ED25519, as a JSON Web Key Set.
+/// Returns the public key of webhook signatures: ED25519, as a JSON Web Key Set.
 #[utoipa::path(
     get,
     path = "/.well-known/jwks.json",

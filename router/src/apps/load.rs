@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use warmq_config::AppConfig;
-use warmq_policy::warm::Learned;
+use warmq_policy::warm::Statistics;
 use warmq_rules::AppLoadEstimate;
 use warmq_store::{AppLoad, Counts, Error, Store};
 use warmq_types::ids::AppId;
@@ -34,11 +34,11 @@ struct Measured {
 }
 
 impl From<AppLoad> for Measured {
-    fn from(AppLoad { counts, learned }: AppLoad) -> Self {
-        let learned = learned.and_then(|json| serde_json::from_str::<Learned>(&json).ok());
+    fn from(AppLoad { counts, statistics }: AppLoad) -> Self {
+        let statistics = statistics.and_then(|json| serde_json::from_str::<Statistics>(&json).ok());
         Self {
             counts,
-            run_s: learned.and_then(|learned| learned.run_s()),
+            run_s: statistics.and_then(|statistics| statistics.run_s()),
         }
     }
 }

@@ -67,7 +67,7 @@ pub(super) trait Placement {
 }
 
 /// What Redis publishes about an app.
-pub(super) struct Subscriptions {
+pub(super) struct LaneSubscriptions {
     runner_events: RunnerEvents,
     cancellations: CancellationStream,
 }
@@ -77,7 +77,7 @@ enum Published {
     Cancelled(JobId),
 }
 
-impl Subscriptions {
+impl LaneSubscriptions {
     pub(super) async fn open(dispatcher: &Dispatcher) -> Result<Self, SessionError> {
         let Dispatcher { shared, app, .. } = dispatcher;
         Ok(Self {
@@ -102,7 +102,7 @@ pub(super) struct DispatchLoop<'a> {
     pub(super) dispatcher: &'a Dispatcher,
     pub(super) session: &'a Session,
     /// `None` while Redis is unreachable.
-    pub(super) subscriptions: Option<Subscriptions>,
+    pub(super) subscriptions: Option<LaneSubscriptions>,
 }
 
 impl DispatchLoop<'_> {
@@ -171,7 +171,7 @@ impl DispatchLoop<'_> {
     }
 }
 
-async fn next_of(subscriptions: Option<&mut Subscriptions>) -> Result<Published, SessionError> {
+async fn next_of(subscriptions: Option<&mut LaneSubscriptions>) -> Result<Published, SessionError> {
     match subscriptions {
         Some(subscriptions) => subscriptions.next().await,
         None => pending().await,

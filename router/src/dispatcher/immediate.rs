@@ -7,7 +7,7 @@ use warmq_store::Claim;
 use warmq_types::job::Target;
 
 use super::Dispatcher;
-use super::dispatch_loop::{DispatchLoop, Placement, Subscriptions};
+use super::dispatch_loop::{DispatchLoop, LaneSubscriptions, Placement};
 use super::lanes::{JobDelivery, LaneLimits};
 use super::sending::{CLAIM_MS, Destination, PlacedJob};
 use super::session::Session;
@@ -22,7 +22,7 @@ pub(super) async fn run(
     let dispatching = DispatchLoop {
         dispatcher,
         session,
-        subscriptions: Some(Subscriptions::open(dispatcher).await?),
+        subscriptions: Some(LaneSubscriptions::open(dispatcher).await?),
     };
     let mut placement = Immediate {
         dispatcher,

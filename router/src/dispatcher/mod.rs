@@ -20,7 +20,7 @@ mod lanes;
 mod leader;
 mod loop_reports;
 mod maintenance;
-mod pending;
+mod pending_work;
 mod quarantine;
 mod reconcile;
 mod rerouting;
@@ -44,7 +44,7 @@ use crate::metrics::{AppMetrics, Metrics};
 use crate::readiness::BrokerLimits;
 use elections::Elections;
 use lane_progress::LaneProgress;
-use pending::PendingWork;
+use pending_work::PendingWork;
 use quarantine::Quarantine;
 use rerouting::Rerouter;
 use sending::JobSender;
@@ -76,9 +76,6 @@ pub struct Dispatchers {
 impl Dispatchers {
     /// Dispatches every app in use until `shutdown`; detects an app that comes into use within half
     /// a second.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         ServedApps::new(self, shutdown).run().await;
         Ok(())

@@ -14,7 +14,7 @@ use warmq_types::job::Priority;
 
 use super::elections::Elections;
 use super::lane_progress::LaneProgress;
-use super::pending::PendingWork;
+use super::pending_work::PendingWork;
 use super::roster::Roster;
 use super::session::ticks;
 use super::{Dispatcher, Dispatchers, leader};

@@ -1,21 +1,21 @@
-//! Lifetime of links that the submitter requests: header `X-Fal-Object-Lifecycle-Preference`.
+//! Lifetime of signed URLs that the submitter requests: header `X-Fal-Object-Lifecycle-Preference`.
 
 use serde_json::{Value, json};
 use warmq_types::input_schema::write_integers;
 
-/// Maximum lifetime of a link, s: ten years.
+/// Maximum lifetime of a signed URL, s: ten years.
 const MAX_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;
 
 /// Parses `{"expiration_duration_seconds": N, …}`, s; `None` if the field is absent. `null`
-/// requests no expiry and yields the maximum, since every link expires. Other fields (fal's access
-/// rules) are ignored: a link is all that a reader needs.
+/// requests no expiry and yields the maximum, since every signed URL expires. Other fields (fal's
+/// access rules) are ignored: a signed URL is all that a reader needs.
 ///
 /// # Errors
 /// The JSON or the time is invalid.
 pub fn seconds(header: &str) -> Result<Option<u64>, String> {
-    let expected = r#"{"expiration_duration_seconds": 3600} is expected"#;
+    let expected = r#"expected {"expiration_duration_seconds": 3600}"#;
     let Ok(Value::Object(preference)) = serde_json::from_str(header) else {
-        return Err(format!("it is not a JSON object: {expected}"));
+        return Err(format!("not a JSON object: {expected}"));
     };
     match preference.get("expiration_duration_seconds") {
         None => Ok(None),
@@ -23,7 +23,7 @@ pub fn seconds(header: &str) -> Result<Option<u64>, String> {
         Some(value) => match integer(value) {
             Some(seconds @ 1..=MAX_LIFETIME_S) => Ok(Some(seconds)),
             _ => Err(format!(
-                "the time must be a whole number of seconds from 1 to {MAX_LIFETIME_S}: {expected}"
+                "expiration_duration_seconds must be an integer from 1 to {MAX_LIFETIME_S}: {expected}"
             )),
         },
     }

@@ -1,47 +1,51 @@
-//! Converts between links, which users see, and references, which workers see.
+//! Converts between signed URLs, which users see, and references, which workers see.
 //!
 //! A worker reads the file of a reference directly from the storage. A user must therefore not
-//! write references: those of a submission are rejected, and only a link, whose signature permits
-//! reading the file, becomes one. The link may then expire while the job waits.
+//! write references: those of a submission are rejected, and only a URL with a valid signature
+//! becomes one. The URL may then expire while the job waits.
 
 use serde_json::Value;
 use warmq_objects::REFERENCE_PREFIX;
 use warmq_types::job::{FieldError, JobRecord};
 use warmq_types::message::outcome_body;
 
-use super::links::expires_s;
-use super::{FileKey, Links};
+use super::signed_url::expires_s;
+use super::{FileKey, SignedUrls};
 
 /// Scheme of references.
 const SCHEME: &str = "warmq://";
 
-/// Replaces each reference by a link that expires at `expires_s` (Unix s).
-pub fn to_links(value: &mut Value, links: &Links, expires_s: u64) {
+/// Replaces each reference by a signed URL that expires at `expires_s` (Unix s).
+pub fn to_signed_urls(value: &mut Value, urls: &SignedUrls, expires_s: u64) {
     each_text(value, &mut Vec::new(), &mut |text, _| {
         let key = text.strip_prefix(REFERENCE_PREFIX).and_then(FileKey::parse);
         if let Some(key) = key {
-            *text = links.to_read(&key, expires_s);
+            *text = urls.to_read(&key, expires_s);
         }
     });
 }
 
-/// Replaces each valid link by a reference. Other texts are unchanged. `now_s`: current time,
-/// Unix s.
+/// Replaces each valid URL by a reference. Other texts are unchanged. `now_s`: current time, Unix
+/// s.
 ///
 /// # Errors
 /// The input contains references; returns their fields.
-pub fn from_links(input: &mut Value, links: &Links, now_s: u64) -> Result<(), Vec<FieldError>> {
+pub fn from_signed_urls(
+    input: &mut Value,
+    urls: &SignedUrls,
+    now_s: u64,
+) -> Result<(), Vec<FieldError>> {
     let mut rejected = Vec::new();
     each_text(input, &mut vec!["body".into()], &mut |text, place| {
         if is_reference(text) {
             rejected.push(FieldError {
                 loc: place.to_vec(),
                 msg: format!(
-                    "{SCHEME}… cannot be used in an input: use the link of an upload or of a job's result"
+                    "{SCHEME}… cannot be used in an input: use the URL of an upload or of a job's result"
                 ),
                 error_type: "file_reference".to_owned(),
             });
-        } else if let Some(key) = links.file_of(text, now_s) {
+        } else if let Some(key) = urls.file_of(text, now_s) {
             *text = format!("{REFERENCE_PREFIX}{key}");
         }
     });
@@ -51,10 +55,10 @@ pub fn from_links(input: &mut Value, links: &Links, now_s: u64) -> Result<(), Ve
     }
 }
 
-/// Returns a job's outcome for replies and webhooks, with links to its files.
-pub fn outcome(record: &JobRecord, links: &Links) -> Value {
+/// Returns a job's outcome for replies and webhooks, with signed URLs of its files.
+pub fn outcome(record: &JobRecord, urls: &SignedUrls) -> Value {
     let mut body = outcome_body(record);
-    to_links(&mut body, links, expires_s(record));
+    to_signed_urls(&mut body, urls, expires_s(record));
     body
 }
 
@@ -87,7 +91,7 @@ pub fn reject_made_up<'v>(
     }
     let made_up = rejected.into_iter().map(|(_, loc)| FieldError {
         loc,
-        msg: format!("{SCHEME}… cannot be made by a route: use a link to a file"),
+        msg: format!("{SCHEME}… cannot be made by a route: use the URL of a file"),
         error_type: "file_reference".to_owned(),
     });
     match made_up.collect::<Vec<_>>() {
@@ -141,32 +145,32 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn links() -> Links {
-        Links::new("http://h".into(), [7; 32])
+    fn urls() -> SignedUrls {
+        SignedUrls::new("http://h".into(), [7; 32])
     }
 
     #[test]
-    fn references_become_links_at_any_depth_and_links_become_references() {
+    fn references_become_signed_urls_at_any_depth_and_signed_urls_become_references() {
         let output = json!({"images": [{"url": "warmq://files/a/b/1/0.png"}], "seed": 7});
         let mut shown = output.clone();
-        to_links(&mut shown, &links(), 100);
-        let link = shown["images"][0]["url"].as_str().unwrap();
-        assert!(link.starts_with("http://h/files/100-"), "{link}");
+        to_signed_urls(&mut shown, &urls(), 100);
+        let url = shown["images"][0]["url"].as_str().unwrap();
+        assert!(url.starts_with("http://h/files/100-"), "{url}");
         let mut late = shown.clone();
-        from_links(&mut late, &links(), 100).unwrap();
-        assert_eq!(late, shown, "an expired link stays as it is");
-        from_links(&mut shown, &links(), 99).unwrap();
+        from_signed_urls(&mut late, &urls(), 100).unwrap();
+        assert_eq!(late, shown, "an expired URL is unchanged");
+        from_signed_urls(&mut shown, &urls(), 99).unwrap();
         assert_eq!(shown, output);
     }
 
     #[test]
-    fn no_input_may_have_references_of_its_own() {
+    fn inputs_with_references_are_rejected() {
         let mut input = json!({
             "image_url": "warmq://files/a/b/1/0.png",
             "more": ["\t WARMQ://files/x", "see warmq://files/x", "warmq"],
             "warmq://files/y": 1,
         });
-        let refused = from_links(&mut input, &links(), 1).unwrap_err();
+        let refused = from_signed_urls(&mut input, &urls(), 1).unwrap_err();
         let places: Vec<_> = refused.into_iter().map(|field| field.loc).collect();
         let image = vec![json!("body"), json!("image_url")];
         let more = vec![json!("body"), json!("more"), json!(0)];
@@ -191,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_that_is_no_key_never_becomes_a_link() {
+    fn a_reference_with_an_invalid_key_never_becomes_a_signed_url() {
         for hostile in [
             "warmq://files/../secret",
             "warmq://files//etc/passwd",
             "warmq://files/",
         ] {
             let mut output = json!([hostile]);
-            to_links(&mut output, &links(), 100);
+            to_signed_urls(&mut output, &urls(), 100);
             assert_eq!(output, json!([hostile]));
         }
     }

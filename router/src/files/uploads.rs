@@ -35,9 +35,9 @@ const MAX_DRAIN_BYTES: u64 = 16 << 20;
 pub(crate) enum UploadError {
     #[error("the file is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
-    #[error("no data arrived for {} s; send the file again", IDLE_TIMEOUT.as_secs())]
+    #[error("received no data for {} s; upload the file again", IDLE_TIMEOUT.as_secs())]
     Stalled,
-    #[error("the connection broke before the end of the file: {0}")]
+    #[error("the connection closed before the end of the file: {0}")]
     Interrupted(axum::Error),
     #[error(
         "part {number} does not exist: a file of at most {limit_bytes} bytes has parts 1 to {max_number}"
@@ -47,7 +47,7 @@ pub(crate) enum UploadError {
         max_number: u64,
         limit_bytes: u64,
     },
-    #[error("all parts from 1 to the last must be named, once each")]
+    #[error("the list must contain each part from 1 to the last exactly once")]
     NotAllParts,
     #[error("part {0} is missing or has another etag; upload it again")]
     PartMissing(u64),
@@ -208,7 +208,7 @@ impl Uploads {
     }
 }
 
-/// Returns the key of a part, beside its file. It is no [`FileKey`], so no link can refer to it.
+/// Returns the key of a part, beside its file. It is not a [`FileKey`], so no URL can refer to it.
 fn part_key(key: &FileKey, number: u64) -> String {
     let folder = key.as_str().strip_suffix(key.name());
     format!("{}.parts/{number}", folder.unwrap_or_default())
@@ -281,12 +281,12 @@ mod tests {
     use super::*;
     use warmq_types::ids::JobId;
 
-    struct Shelf {
+    struct TestUploads {
         uploads: Uploads,
         folder: std::path::PathBuf,
     }
 
-    impl Shelf {
+    impl TestUploads {
         fn new(max_bytes: u64) -> Self {
             let folder = std::env::temp_dir().join(format!("warmq-uploads-{}", JobId::generate()));
             let url = format!("file://{}", folder.display());
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    impl Drop for Shelf {
+    impl Drop for TestUploads {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
@@ -336,10 +336,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_of_the_maximum_size_is_stored_and_a_larger_one_leaves_nothing() {
-        let shelf = Shelf::new(10);
+        let test = TestUploads::new(10);
         let key = Uploads::new_key("a.bin", "").unwrap();
         for body in [Body::from(vec![b'x'; 11]), pieces(11)] {
-            let refused = shelf.uploads.store(&key, body).await;
+            let refused = test.uploads.store(&key, body).await;
             let refused = refused.unwrap_err().to_string();
             assert_eq!(refused, "the file is larger than 10 bytes");
         }
@@ -347,44 +347,44 @@ mod tests {
             Ok(Bytes::from_static(b"x")),
             Err(std::io::Error::other("gone")),
         ]);
-        let broken = shelf.uploads.store(&key, Body::from_stream(broken)).await;
+        let broken = test.uploads.store(&key, Body::from_stream(broken)).await;
         assert!(
             matches!(broken, Err(UploadError::Interrupted(_))),
             "{broken:?}"
         );
-        assert_eq!(shelf.files(), 0);
+        assert_eq!(test.files(), 0);
         for body in [Body::from(vec![b'x'; 10]), pieces(10)] {
-            shelf.uploads.store(&key, body).await.unwrap();
-            assert_eq!(shelf.content(&key).await.unwrap(), "x".repeat(10));
+            test.uploads.store(&key, body).await.unwrap();
+            assert_eq!(test.content(&key).await.unwrap(), "x".repeat(10));
         }
     }
 
     #[tokio::test]
     async fn parts_become_one_file_and_are_deleted() {
-        let shelf = Shelf::new(PART_BYTES + 3);
+        let test = TestUploads::new(PART_BYTES + 3);
         let key = Uploads::new_key("a.bin", "").unwrap();
         let put = async |number, body: Vec<u8>| {
-            let etag = shelf.uploads.store_part(&key, number, body.into()).await;
+            let etag = test.uploads.store_part(&key, number, body.into()).await;
             part(number, &etag.unwrap())
         };
         let second = put(2, b"two".to_vec()).await;
         let first = put(1, vec![b'1'; PART_BYTES as usize]).await;
         let parts = vec![second, first];
-        shelf.uploads.complete(&key, parts.clone()).await.unwrap();
-        let content = shelf.content(&key).await.unwrap();
+        test.uploads.complete(&key, parts.clone()).await.unwrap();
+        let content = test.content(&key).await.unwrap();
         assert_eq!(content.len() as u64, PART_BYTES + 3);
         assert!(content.starts_with(b"11") && content.ends_with(b"1two"));
-        assert_eq!(shelf.files(), 1);
-        // The answer may have been lost.
-        shelf.uploads.complete(&key, parts).await.unwrap();
+        assert_eq!(test.files(), 1);
+        // The response may have been lost.
+        test.uploads.complete(&key, parts).await.unwrap();
     }
 
     #[tokio::test]
     async fn missing_changed_and_excess_parts_are_refused() {
-        let shelf = Shelf::new(PART_BYTES + 3);
+        let test = TestUploads::new(PART_BYTES + 3);
         let key = Uploads::new_key("a.bin", "").unwrap();
         let put = async |number, body: &'static str| {
-            shelf.uploads.store_part(&key, number, body.into()).await
+            test.uploads.store_part(&key, number, body.into()).await
         };
         for number in [0, 3] {
             let refused = put(number, "x").await;
@@ -395,50 +395,46 @@ mod tests {
         }
         let first = put(1, "one").await.unwrap();
         for (parts, expected) in [
-            (vec![], "once each"),
-            (vec![part(2, &first)], "once each"),
-            (vec![part(1, &first), part(1, &first)], "once each"),
+            (vec![], "exactly once"),
+            (vec![part(2, &first)], "exactly once"),
+            (vec![part(1, &first), part(1, &first)], "exactly once"),
             (vec![part(1, "other")], "part 1 is missing"),
             (vec![part(1, &first), part(2, "x")], "part 2 is missing"),
         ] {
-            let refused = shelf.uploads.complete(&key, parts).await.unwrap_err();
+            let refused = test.uploads.complete(&key, parts).await.unwrap_err();
             assert!(refused.to_string().contains(expected), "{refused}");
         }
         let second = put(2, "four").await.unwrap();
         // fal's Python client gives etags back as the header has them, in quotes.
         let parts = vec![part(1, &format!("\"{first}\"")), part(2, &second)];
-        shelf.uploads.complete(&key, parts).await.unwrap();
-        assert_eq!(shelf.content(&key).await.unwrap(), "onefour");
+        test.uploads.complete(&key, parts).await.unwrap();
+        assert_eq!(test.content(&key).await.unwrap(), "onefour");
     }
 
     #[tokio::test]
     async fn parts_that_are_too_large_together_are_refused() {
-        let shelf = Shelf::new(PART_BYTES + 3);
+        let test = TestUploads::new(PART_BYTES + 3);
         let key = Uploads::new_key("a.bin", "").unwrap();
         let full = vec![b'1'; PART_BYTES as usize];
-        let first = shelf
-            .uploads
-            .store_part(&key, 1, full.into())
-            .await
-            .unwrap();
-        let second = shelf
+        let first = test.uploads.store_part(&key, 1, full.into()).await.unwrap();
+        let second = test
             .uploads
             .store_part(&key, 2, "four".into())
             .await
             .unwrap();
         let parts = vec![part(1, &first), part(2, &second)];
-        let refused = shelf.uploads.complete(&key, parts).await;
+        let refused = test.uploads.complete(&key, parts).await;
         assert!(
             matches!(refused, Err(UploadError::TooLarge { .. })),
             "{refused:?}"
         );
         let huge = vec![b'1'; PART_BYTES as usize + 1];
-        let refused = shelf.uploads.store_part(&key, 1, huge.into()).await;
+        let refused = test.uploads.store_part(&key, 1, huge.into()).await;
         assert!(
             matches!(refused, Err(UploadError::TooLarge { .. })),
             "{refused:?}"
         );
-        assert!(shelf.content(&key).await.is_none());
+        assert!(test.content(&key).await.is_none());
     }
 
     #[test]

@@ -16,9 +16,9 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// last runner causes no event, and is detected after a lease (15 s).
 const RUNNER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The decision once all begun steps have ended.
+/// What a flow does once all begun steps have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum NextAction {
     /// Begin this step.
     Begin {
         /// Index among the declared steps, from 0.
@@ -35,10 +35,10 @@ pub(super) enum Decision {
 /// Decides how a flow proceeds. `has_runners`: whether an app with a live runner is reachable
 /// through a target.
 pub(super) fn decide(
-    declared: warmq_rules::Flow<'_>,
+    declared: warmq_rules::DeclaredFlow<'_>,
     flow: &Flow,
     has_runners: impl Fn(&AppId) -> bool,
-) -> Decision {
+) -> NextAction {
     let last = flow.steps.last();
     let from = last.map_or(0, |step| step.index as usize + 1);
     let end = last.and_then(|step| step.end.as_ref());
@@ -48,9 +48,9 @@ pub(super) fn decide(
     let unwanted = end.is_some_and(|end| is_over.contains(&end.state));
     let is_last = from >= declared.steps.len();
     match declared.kind {
-        _ if unwanted => Decision::Fail,
-        RouteKind::Fallback if succeeded => Decision::Succeed,
-        RouteKind::Fallback if is_last => Decision::Fail,
+        _ if unwanted => NextAction::Fail,
+        RouteKind::Fallback if succeeded => NextAction::Succeed,
+        RouteKind::Fallback if is_last => NextAction::Fail,
         RouteKind::Fallback => {
             let rest = &declared.steps[from..];
             // If no target has runners, the first one waits for them.
@@ -61,14 +61,14 @@ pub(super) fn decide(
                 .collect();
             let without = rest[..passed].iter();
             reasons.extend(without.map(|step| format!("{} has no runner", step.app)));
-            Decision::Begin {
+            NextAction::Begin {
                 index: from + passed,
                 reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
             }
         }
-        _ if last.is_some() && !succeeded => Decision::Fail,
-        _ if is_last => Decision::Succeed,
-        _ => Decision::Begin {
+        _ if last.is_some() && !succeeded => NextAction::Fail,
+        _ if is_last => NextAction::Succeed,
+        _ => NextAction::Begin {
             index: from,
             reason: None,
         },
@@ -86,7 +86,7 @@ fn failure_reason(step: &Step) -> String {
 
 /// Returns why a running step must be given up; `None` to continue.
 pub(super) fn give_up(
-    declared: warmq_rules::Flow<'_>,
+    declared: warmq_rules::DeclaredFlow<'_>,
     step: &Step,
     is_waiting: bool,
     now_ms: u64,
@@ -104,7 +104,7 @@ pub(super) fn give_up(
 
 /// Returns the delay of the next evaluation of a running step.
 pub(super) fn recheck_after(
-    declared: warmq_rules::Flow<'_>,
+    declared: warmq_rules::DeclaredFlow<'_>,
     step: &Step,
     is_waiting: bool,
     now_ms: u64,
@@ -120,7 +120,10 @@ pub(super) fn recheck_after(
 }
 
 /// Returns the steps that could replace this one.
-fn others<'r>(declared: warmq_rules::Flow<'r>, step: &Step) -> &'r [warmq_rules::Step] {
+fn others<'r>(
+    declared: warmq_rules::DeclaredFlow<'r>,
+    step: &Step,
+) -> &'r [warmq_rules::DeclaredStep] {
     match declared.kind {
         RouteKind::Fallback => declared
             .steps
@@ -196,7 +199,7 @@ mod tests {
 
     /// What follows for the route `name`, whose steps so far are `steps`, if the apps `alive` have
     /// runners.
-    fn then(name: &str, steps: Vec<Step>, alive: &[&str]) -> Decision {
+    fn then(name: &str, steps: Vec<Step>, alive: &[&str]) -> NextAction {
         let mut settings = Settings::from_toml(FILE, "warmq.toml");
         let apps = Apps::read(&mut settings);
         let routes = Routes::read(&mut settings, &apps);
@@ -237,9 +240,9 @@ mod tests {
         }
     }
 
-    fn begin(index: usize, reason: Option<&str>) -> Decision {
+    fn begin(index: usize, reason: Option<&str>) -> NextAction {
         let reason = reason.map(str::to_owned);
-        Decision::Begin { index, reason }
+        NextAction::Begin { index, reason }
     }
 
     #[test]
@@ -250,10 +253,10 @@ mod tests {
         assert_eq!(then(vec![step(0, Succeeded)]), begin(1, None));
         assert_eq!(
             then(vec![step(0, Succeeded), step(1, Succeeded)]),
-            Decision::Succeed
+            NextAction::Succeed
         );
         for state in [Failed, Cancelled, Expired] {
-            assert_eq!(then(vec![step(0, state)]), Decision::Fail, "{state}");
+            assert_eq!(then(vec![step(0, state)]), NextAction::Fail, "{state}");
         }
     }
 
@@ -276,11 +279,11 @@ mod tests {
             then(vec![step(1, Failed)], &[]),
             begin(2, Some("a/2 failed: no luck"))
         );
-        assert_eq!(then(vec![step(0, Succeeded)], &[]), Decision::Succeed);
+        assert_eq!(then(vec![step(0, Succeeded)], &[]), NextAction::Succeed);
         for unwanted in [Cancelled, Expired] {
-            assert_eq!(then(vec![step(0, unwanted)], &["a/2"]), Decision::Fail);
+            assert_eq!(then(vec![step(0, unwanted)], &["a/2"]), NextAction::Fail);
         }
-        assert_eq!(then(vec![step(2, Failed)], &["a/1"]), Decision::Fail);
+        assert_eq!(then(vec![step(2, Failed)], &["a/1"]), NextAction::Fail);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use warmq_types::route::RouteKind;
 use warmq_types::state::JobState;
 
 use super::RETRY_DELAY;
-use super::decide::{self, Decision};
+use super::decide::{self, NextAction};
 use super::steps::{NextStep, StepSubmitter};
-use super::transition::Transition;
+use super::transition::FlowTransition;
 use super::versions::Versions;
 use crate::apps::AppDirectory;
 use crate::finalizer::Finalizer;
@@ -104,7 +104,7 @@ impl Evaluator {
             let reason = "its excerpt does not declare its route".to_owned();
             return self.fail_unrunnable(state, reason).await;
         };
-        let mut transition = Transition::of(state, &routing, flow);
+        let mut transition = FlowTransition::of(state, &routing, flow);
         if let Some(step) = transition.state.flow.under_way().cloned() {
             let record = match self.store.jobs().job_of(&step.app, step.job).await {
                 Err(error) if error.is_damage() => {
@@ -132,7 +132,7 @@ impl Evaluator {
     /// Waits for the current step, or gives it up.
     async fn wait(
         &self,
-        mut transition: Transition<'_>,
+        mut transition: FlowTransition<'_>,
         step: Step,
         record: &JobRecord,
     ) -> Result<Advanced, SessionError> {
@@ -173,14 +173,14 @@ impl Evaluator {
     }
 
     /// Begins the next step, or ends the flow.
-    async fn go_on(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
+    async fn go_on(&self, mut transition: FlowTransition<'_>) -> Result<Advanced, SessionError> {
         loop {
             let has_runners = self.runners_of(&transition).await?;
             let (index, reason) =
                 match decide::decide(transition.flow, &transition.state.flow, has_runners) {
-                    Decision::Begin { index, reason } => (index, reason),
-                    Decision::Succeed => return self.succeed(transition).await,
-                    Decision::Fail => return self.fail(transition).await,
+                    NextAction::Begin { index, reason } => (index, reason),
+                    NextAction::Succeed => return self.succeed(transition).await,
+                    NextAction::Fail => return self.fail(transition).await,
                 };
             let spec = &mut transition.state.record.spec;
             if let Err(error) = self.steps.load_input(spec).await {
@@ -212,7 +212,7 @@ impl Evaluator {
     /// Stores that a step begins, then awaits its submission.
     async fn begin(
         &self,
-        transition: Transition<'_>,
+        transition: FlowTransition<'_>,
         submission: impl Future<Output = Result<bool, SubmitError>>,
         wait: Duration,
     ) -> Result<Advanced, SessionError> {
@@ -238,7 +238,7 @@ impl Evaluator {
     /// ends the step with the reason.
     async fn not_submitted(
         &self,
-        transition: &Transition<'_>,
+        transition: &FlowTransition<'_>,
         error: SubmitError,
     ) -> Result<Advanced, SessionError> {
         match error {
@@ -251,7 +251,7 @@ impl Evaluator {
     /// Delays the flow while the storage fails; others proceed.
     async fn await_storage(
         &self,
-        transition: &Transition<'_>,
+        transition: &FlowTransition<'_>,
         error: warmq_objects::Error,
     ) -> Result<Advanced, SessionError> {
         tracing::warn!(flow.id = %transition.state.record.spec.id, %error, "the storage failed; the flow is retried");
@@ -262,7 +262,7 @@ impl Evaluator {
     /// Handles an unreadable input of the flow.
     async fn without_input(
         &self,
-        transition: Transition<'_>,
+        transition: FlowTransition<'_>,
         error: InputError,
     ) -> Result<Advanced, SessionError> {
         match error {
@@ -277,7 +277,7 @@ impl Evaluator {
     /// Submits a begun step without a job, whose router crashed before the submission.
     async fn submit_again(
         &self,
-        mut transition: Transition<'_>,
+        mut transition: FlowTransition<'_>,
         step: &Step,
     ) -> Result<Advanced, SessionError> {
         let Some(declared) = transition.flow.steps.get(step.index as usize) else {
@@ -320,7 +320,7 @@ impl Evaluator {
     }
 
     /// Checks the flow after the submission of a step.
-    async fn submitted(&self, transition: &Transition<'_>) -> Result<Advanced, SessionError> {
+    async fn submitted(&self, transition: &FlowTransition<'_>) -> Result<Advanced, SessionError> {
         let flow = &transition.state.record.spec;
         // A cancellation before the submission found no job.
         match self.store.jobs().state_of(&flow.app, flow.id).await? {
@@ -329,7 +329,7 @@ impl Evaluator {
         }
     }
 
-    async fn succeed(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
+    async fn succeed(&self, mut transition: FlowTransition<'_>) -> Result<Advanced, SessionError> {
         let spec = &mut transition.state.record.spec;
         if let Err(error) = self.steps.load_input(spec).await {
             return self.without_input(transition, error).await;
@@ -355,7 +355,7 @@ impl Evaluator {
             .await
     }
 
-    async fn fail(&self, mut transition: Transition<'_>) -> Result<Advanced, SessionError> {
+    async fn fail(&self, mut transition: FlowTransition<'_>) -> Result<Advanced, SessionError> {
         let error = transition.error.take().unwrap_or_else(|| {
             JobError::internal("internal_error", "a step failed without a reason")
         });
@@ -391,11 +391,11 @@ impl Evaluator {
 
     async fn end(
         &self,
-        transition: Transition<'_>,
+        transition: FlowTransition<'_>,
         state: JobState,
         outcome: Outcome,
     ) -> Result<Advanced, SessionError> {
-        let Transition {
+        let FlowTransition {
             state: flow, lines, ..
         } = &transition;
         let ended = self.store.flows().end(flow, state, &outcome, lines).await?;
@@ -411,9 +411,9 @@ impl Evaluator {
 
     async fn store_transition(
         &self,
-        transition: &Transition<'_>,
+        transition: &FlowTransition<'_>,
     ) -> Result<FlowUpdate, SessionError> {
-        let Transition { state, lines, .. } = transition;
+        let FlowTransition { state, lines, .. } = transition;
         let is_first = state.flow.steps.len() == 1;
         let to = match is_first && state.flow.under_way().is_some() {
             true => JobState::Dispatched,
@@ -426,7 +426,7 @@ impl Evaluator {
         Ok(advanced)
     }
 
-    fn count(&self, transition: &Transition<'_>) {
+    fn count(&self, transition: &FlowTransition<'_>) {
         let route = &transition.state.record.spec.app;
         for step in &transition.ended {
             let state = step.end.as_ref().map_or(JobState::Failed, |end| end.state);
@@ -440,7 +440,7 @@ impl Evaluator {
 
     async fn schedule(
         &self,
-        transition: &Transition<'_>,
+        transition: &FlowTransition<'_>,
         wait: Duration,
     ) -> Result<(), SessionError> {
         let flow = &transition.state.record.spec;
@@ -454,7 +454,7 @@ impl Evaluator {
     /// Returns whether targets have live runners; queried only for fallbacks.
     async fn runners_of<'m>(
         &self,
-        transition: &Transition<'m>,
+        transition: &FlowTransition<'m>,
     ) -> Result<impl Fn(&AppId) -> bool + use<'m>, SessionError> {
         let targets = match transition.flow.kind {
             RouteKind::Fallback => transition.flow.steps,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use warmq_objects::InputError;
-use warmq_rules::{Resolved, RouteRequest, Step};
+use warmq_rules::{DeclaredStep, Resolved, RouteRequest};
 use warmq_store::{AdmissionRules, Created, Store};
 use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::message::FailureHistory;
@@ -17,15 +17,15 @@ use crate::files::references;
 use crate::large_json::{LargeJson, LargeJsonPermit};
 use crate::routing_config::RoutingConfig;
 use crate::submit::{
-    Draft, InputStore, JobOptions, JobWriter, Prepared, Publication, SubmitError, Submitter,
-    Target, TargetResolver,
+    Draft, InputStore, JobOptions, JobWriter, Prepared, Publication, SubmissionTarget, SubmitError,
+    Submitter, TargetResolver,
 };
 
 /// A step to be prepared.
 pub(super) struct NextStep<'a> {
     /// Index among the declared steps, from 0.
     pub(super) index: u32,
-    pub(super) declared: &'a Step,
+    pub(super) declared: &'a DeclaredStep,
     /// Its target when it was begun, since a second resolution may differ.
     pub(super) target: Option<Resolved>,
 }
@@ -97,8 +97,8 @@ impl StepPreparer {
             headers: flow.headers.clone(),
         };
         match target {
-            Target::App(target) => Prepared::job(target, draft),
-            Target::Flow(target) => Ok(Prepared::flow(target, draft, flow.routing)),
+            SubmissionTarget::App(target) => Prepared::job(target, draft),
+            SubmissionTarget::Flow(target) => Ok(Prepared::flow(target, draft, flow.routing)),
         }
     }
 

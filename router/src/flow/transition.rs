@@ -12,10 +12,10 @@ use crate::routing_config::RoutingConfig;
 use crate::submit::Prepared;
 
 /// A flow with unstored changes.
-pub(super) struct Transition<'a> {
+pub(super) struct FlowTransition<'a> {
     pub(super) state: FlowState,
     pub(super) routing: &'a RoutingConfig,
-    pub(super) flow: warmq_rules::Flow<'a>,
+    pub(super) flow: warmq_rules::DeclaredFlow<'a>,
     pub(super) lines: Vec<FlowLine>,
     /// Steps that end with this transition.
     pub(super) ended: Vec<Step>,
@@ -23,12 +23,12 @@ pub(super) struct Transition<'a> {
     pub(super) error: Option<JobError>,
 }
 
-impl<'a> Transition<'a> {
+impl<'a> FlowTransition<'a> {
     /// Starts from a stored state. `routing`: the declarations at its start.
     pub(super) fn of(
         state: FlowState,
         routing: &'a RoutingConfig,
-        flow: warmq_rules::Flow<'a>,
+        flow: warmq_rules::DeclaredFlow<'a>,
     ) -> Self {
         Self {
             state,
@@ -99,7 +99,7 @@ impl<'a> Transition<'a> {
     pub(super) fn begun(
         &mut self,
         index: u32,
-        declared: &warmq_rules::Step,
+        declared: &warmq_rules::DeclaredStep,
         prepared: &Prepared,
         reason: Option<String>,
     ) -> Duration {
@@ -129,7 +129,7 @@ impl<'a> Transition<'a> {
     pub(super) fn refused(
         &mut self,
         index: u32,
-        declared: &warmq_rules::Step,
+        declared: &warmq_rules::DeclaredStep,
         reason: Option<String>,
         error: JobError,
     ) {
@@ -139,7 +139,12 @@ impl<'a> Transition<'a> {
     }
 
     /// Returns a step that begins now, with its declared target.
-    fn step(&self, index: u32, declared: &warmq_rules::Step, reason: Option<String>) -> Step {
+    fn step(
+        &self,
+        index: u32,
+        declared: &warmq_rules::DeclaredStep,
+        reason: Option<String>,
+    ) -> Step {
         let now_ms = self.state.now_ms;
         let within = declared.timeout.map(|time| time.as_millis());
         let within = within.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));

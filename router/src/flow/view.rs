@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use warmq_rules::{AppLoadEstimate, Draw, Flow, RouteRequest};
+use warmq_rules::{AppLoadEstimate, DeclaredFlow, Draw, RouteRequest};
 use warmq_types::flow::StepOf;
 use warmq_types::ids::{AppId, KeyId};
 use warmq_types::job::JobSpec;
@@ -18,7 +18,7 @@ pub(crate) struct FlowView<'a> {
     pub(crate) spec: &'a JobSpec,
     /// Declarations at the start of the flow.
     pub(crate) routing: &'a RoutingConfig,
-    pub(crate) flow: Flow<'a>,
+    pub(crate) flow: DeclaredFlow<'a>,
     /// Headers of its submission.
     pub(crate) headers: &'a BTreeMap<String, String>,
     /// Outputs of the ended steps, by step name.

@@ -104,9 +104,6 @@ impl Metrics {
     }
 
     /// Keeps memory bounded until `shutdown`.
-    ///
-    /// # Errors
-    /// Never.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {

@@ -136,7 +136,7 @@ impl Admission {
         };
         let published = self.jobs.publish(publication).await;
         if published.is_err() {
-            // A record without a message would wait for ever.
+            // A record without a message would never run.
             let discarded = self.jobs.withdraw(job).await;
             tracing::debug!(job.id = %job.id, ?discarded, "discarded a job without a message");
         }

@@ -21,7 +21,7 @@ use crate::session_error::SessionError;
 /// Submissions processed at once.
 const PREFETCH: u16 = 64;
 
-/// Prefixes of permitted reply queues; any other queue could belong to another program.
+/// Prefixes of allowed reply queues; any other queue could belong to another program.
 const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
 
 /// Consumer of the submissions queue.
@@ -160,7 +160,7 @@ fn parse(delivery: &Delivery) -> Result<Submission, JobError> {
             &["reply_to"],
             "invalid_reply_to",
             format!(
-                "'{}' cannot be a reply queue: use direct reply-to, or a queue whose name begins with 'reply.'",
+                "invalid reply queue '{}': use direct reply-to, or a queue whose name begins with 'reply.'",
                 reply_to.queue
             ),
         ));

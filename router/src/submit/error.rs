@@ -20,7 +20,7 @@ pub(crate) enum SubmitError {
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error(
-        "the key '{key}' may submit {rate}; try again in {} s",
+        "key '{key}' exceeds its rate of {rate}; try again in {} s",
         in_seconds(wait)
     )]
     TooOften {
@@ -28,34 +28,32 @@ pub(crate) enum SubmitError {
         rate: Rate,
         wait: Duration,
     },
-    #[error("the key has its maximum of {0} unfinished jobs; try again when one has ended")]
+    #[error("the key has reached its limit of {0} unfinished jobs; try again when one has ended")]
     TooManyJobs(u64),
     #[error(
-        "app '{0}' does not exist: start a worker for it (warmq-worker --app {0}) or name it in warmq.toml"
+        "app '{0}' does not exist: start a worker for it (warmq-worker --app {0}) or declare it in warmq.toml"
     )]
     UnknownApp(AppId),
     #[error(transparent)]
     Route(#[from] warmq_rules::Error),
     #[error("the body is not JSON: {0}")]
     MalformedJson(serde_json::Error),
-    #[error(
-        "the body is a form, not JSON: send the input as JSON with content-type application/json"
-    )]
+    #[error("the body is a form: send the input as JSON with content-type application/json")]
     Form,
-    #[error("the body is encoded as '{0}': send it without content-encoding")]
+    #[error("content-encoding '{0}' is not supported: send the body uncompressed")]
     Encoded(String),
     /// The body is nested deeper than [`input::MAX_DEPTH`].
-    #[error("the input is nested more than {} levels deep", input::MAX_DEPTH)]
+    #[error("the input has more than {} levels of nesting", input::MAX_DEPTH)]
     TooDeep,
     #[error("the input is invalid")]
     InvalidInput(Vec<FieldError>),
     #[error(
-        "the body has {bytes} bytes, more than {max_bytes} (--max-body): upload large files \
-         (POST /storage/upload/initiate) and give their links"
+        "the body has {bytes} bytes, more than the limit of {max_bytes} (--max-body): upload large files \
+         (POST /storage/upload/initiate) and send their URLs"
     )]
     TooLarge { bytes: usize, max_bytes: usize },
     /// A step's input exceeds the limit.
-    #[error("the step's input has {bytes} bytes, more than {max_bytes} (--max-body)")]
+    #[error("the step's input has {bytes} bytes, more than the limit of {max_bytes} (--max-body)")]
     StepTooLarge { bytes: usize, max_bytes: usize },
     /// The header's hint is too long.
     #[error(transparent)]
@@ -66,7 +64,7 @@ pub(crate) enum SubmitError {
         path: HintPath,
         problem: InvalidHint,
     },
-    #[error("the priority must be 'normal' or 'low', not '{0}'")]
+    #[error("priority must be 'normal' or 'low', not '{0}'")]
     InvalidPriority(String),
     #[error("{0}")]
     InvalidMaxWarmWait(String),
@@ -77,23 +75,23 @@ pub(crate) enum SubmitError {
     },
     #[error("{0}")]
     InvalidKey(InvalidName),
-    #[error("store-io must be '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
+    #[error("store-io must be a boolean (1, true, yes, 0, false, no), not '{0}'")]
     InvalidStoreIo(String),
     #[error("{0}")]
     InvalidLifecycle(String),
-    #[error("the maximum queue length must be a number of jobs, 0 or more, not '{0}'")]
+    #[error("fal_max_queue_length must be an integer of at least 0, not '{0}'")]
     InvalidQueueLength(String),
     #[error(
-        "the queue of {app} is full: {waiting} jobs wait, the maximum is {bound}; try again later"
+        "the queue of app '{app}' is full ({waiting} of at most {bound} jobs); try again later"
     )]
     QueueFull {
         app: AppId,
         waiting: u64,
         bound: u64,
     },
-    #[error("the webhook cannot be delivered: {0}")]
+    #[error("invalid webhook URL: {0}")]
     InvalidWebhook(warmq_fetch::Error),
-    #[error("no-retry must be '1', 'true' or 'yes', '0', 'false' or 'no', not '{0}'")]
+    #[error("no-retry must be a boolean (1, true, yes, 0, false, no), not '{0}'")]
     InvalidNoRetry(String),
     /// Redis failed.
     #[error(transparent)]
@@ -179,11 +177,11 @@ impl SubmitError {
             Self::QueueFull { .. } => plain(429, "queue_full"),
             Self::InvalidNoRetry(_) => header("x-fal-no-retry", "invalid_no_retry"),
             Self::Store(error) if error.is_damage() => JobError {
-                message: "the job's record is damaged; see the router's log".to_owned(),
+                message: "the job's record is damaged: see the router's log".to_owned(),
                 ..plain(500, "internal_error")
             },
             Self::Store(_) | Self::Publish(_) | Self::Storage(_) => JobError {
-                message: "the queue cannot accept jobs right now; try again soon".to_owned(),
+                message: "jobs cannot be accepted at the moment; try again soon".to_owned(),
                 ..plain(503, "runner_scheduling_failure")
             },
             Self::Message(_) => plain(500, "internal_error"),

@@ -56,7 +56,7 @@ impl InputStore {
         Ok(())
     }
 
-    /// Deletes an input that no job refers to: its submission was refused, or was known already.
+    /// Deletes an input that no job refers to: its submission was refused, or is a repetition.
     pub(super) async fn delete(&self, stored: Option<StoredInput>) {
         if let Some(stored) = stored
             && let Err(error) = self.artifacts.delete_input(&stored).await

@@ -26,7 +26,6 @@ const MAX_FLOW_START_DELAY: Duration = Duration::from_secs(10);
 pub(crate) struct Publication<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) is_flow: bool,
-    /// FailureHistory of failed attempts.
     pub(crate) failures: FailureHistory,
 }
 
@@ -84,7 +83,7 @@ impl JobWriter {
             return;
         };
         let named = job.hint.as_ref().map_or("", |hint| hint.as_str());
-        let line = format!("the runner hint '{overruled}' has no effect: {field} is '{named}'");
+        let line = format!("ignored the runner hint '{overruled}': {field} is '{named}'");
         let logged = self.store.log().append(&job.app, id, ("WARN", &line)).await;
         if let Err(error) = logged {
             tracing::debug!(job.id = %id, %error, "could not write to a job's log");

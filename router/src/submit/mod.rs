@@ -33,7 +33,7 @@ use warmq_types::ids::AppId;
 
 use crate::access::Caller;
 use crate::apps::AppDirectory;
-use crate::files::{Links, now_s, references};
+use crate::files::{SignedUrls, now_s, references};
 use crate::finalizer::Finalizer;
 use crate::flow::StepPreparer;
 use crate::large_json::{LargeJson, LargeJsonPermit};
@@ -48,7 +48,7 @@ pub(crate) use job_writer::{JobWriter, Publication};
 pub(crate) use options::JobOptions;
 pub(crate) use prepared::{Draft, Prepared};
 pub(crate) use submission::{Accepted, Submission};
-pub(crate) use target::{Target, TargetResolver};
+pub(crate) use target::{SubmissionTarget, TargetResolver};
 
 /// A cheap handle for submitting jobs.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ pub(crate) struct Submitter {
     quota: Quota,
     apps: AppDirectory,
     targets: TargetResolver,
-    links: Links,
+    signed_urls: SignedUrls,
     fetcher: Fetcher,
     admission: Admission,
     max_input_bytes: usize,
@@ -69,7 +69,7 @@ pub(crate) struct Submitter {
 /// What a [`Submitter`] needs besides the servers.
 pub(crate) struct Options {
     pub(crate) artifacts: Artifacts,
-    pub(crate) links: Links,
+    pub(crate) signed_urls: SignedUrls,
     /// Checks webhook URLs.
     pub(crate) fetcher: Fetcher,
     pub(crate) max_input_bytes: usize,
@@ -102,7 +102,7 @@ impl Submitter {
             apps,
             steps: StepPreparer::new(targets.clone(), options.max_input_bytes),
             targets,
-            links: options.links,
+            signed_urls: options.signed_urls,
             fetcher: options.fetcher,
             max_input_bytes: options.max_input_bytes,
             large: options.large,
@@ -139,7 +139,7 @@ impl Submitter {
         permit.run(|| target.validate(input))?;
         // Workers read files by reference and assume that the submitter may read each.
         permit
-            .run(|| references::from_links(input, &self.links, now_s()))
+            .run(|| references::from_signed_urls(input, &self.signed_urls, now_s()))
             .map_err(SubmitError::InvalidInput)?;
 
         let mut candidate = self.build(request, target, &routing, &permit).await?;
@@ -154,18 +154,18 @@ impl Submitter {
     async fn build(
         &self,
         request: Request,
-        target: Target,
+        target: SubmissionTarget,
         routing: &RoutingConfig,
         permit: &LargeJsonPermit,
     ) -> Result<Candidate, SubmitError> {
         let own_bound = request.max_queue_length;
         let bound = |apps_own: Option<u64>| own_bound.into_iter().chain(apps_own).min();
         let (prepared, max_queue_length) = match target {
-            Target::App(target) => {
+            SubmissionTarget::App(target) => {
                 let bound = bound(target.app.config.max_queue_length);
                 (Prepared::job(target, request.draft)?, bound)
             }
-            Target::Flow(target) => {
+            SubmissionTarget::Flow(target) => {
                 let prepared = Prepared::flow(target, request.draft, routing);
                 let first = self.steps.first_job(&prepared, routing, permit).await?;
                 let bound = bound(routing.config(&first.app).max_queue_length);

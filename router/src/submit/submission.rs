@@ -39,7 +39,7 @@ pub(crate) struct Submission {
     pub(crate) idempotency_key: Option<String>,
     /// `0`: the input is never shown and is deleted with the job's end, the output soon after.
     pub(crate) store_io: Option<String>,
-    /// Lifetime of links to its files: `{"expiration_duration_seconds": 3600}`.
+    /// Lifetime of the URLs of its files: `{"expiration_duration_seconds": 3600}`.
     pub(crate) lifecycle: Option<String>,
     /// Refuse the submission if more jobs wait already.
     pub(crate) max_queue_length: Option<String>,

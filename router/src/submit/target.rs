@@ -17,7 +17,7 @@ use crate::large_json::LargeJsonPermit;
 use crate::routing_config::RoutingConfig;
 
 /// Target of a submission.
-pub(crate) enum Target {
+pub(crate) enum SubmissionTarget {
     /// An app.
     App(TargetApp),
     /// A flow along a route.
@@ -40,7 +40,7 @@ pub(crate) struct FlowTarget {
     pub(super) hops: Vec<Hop>,
 }
 
-impl Target {
+impl SubmissionTarget {
     /// Validates an input for an app, and converts whole numbers to the schema's representation.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl TargetResolver {
         request: &Request,
         routing: &RoutingConfig,
         permit: &LargeJsonPermit,
-    ) -> Result<Target, SubmitError> {
+    ) -> Result<SubmissionTarget, SubmitError> {
         let job = &request.draft.job;
         if routing.routes.get(&job.app).is_none() {
             let (app, hops) = (job.app.clone(), Vec::new());
@@ -149,7 +149,7 @@ impl TargetResolver {
             kind: route.map_or(RouteKind::Switch, Route::kind),
             route: job.app.clone(),
             to: first.clone(),
-            reason: "the first submission with its idempotency key went there".to_owned(),
+            reason: "the first submission with its idempotency key had this target".to_owned(),
         };
         Ok(Resolved {
             app: first,
@@ -165,9 +165,9 @@ impl TargetResolver {
         &self,
         routing: &RoutingConfig,
         Resolved { app: name, hops }: Resolved,
-    ) -> Result<Target, SubmitError> {
+    ) -> Result<SubmissionTarget, SubmitError> {
         if let Some(flow) = routing.routes.flow(&name) {
-            return Ok(Target::Flow(FlowTarget {
+            return Ok(SubmissionTarget::Flow(FlowTarget {
                 kind: flow.kind,
                 of: u32::try_from(flow.steps.len()).unwrap_or(u32::MAX),
                 route: name,
@@ -175,7 +175,7 @@ impl TargetResolver {
             }));
         }
         match self.apps.find(routing, &name).await? {
-            Some(app) => Ok(Target::App(TargetApp {
+            Some(app) => Ok(SubmissionTarget::App(TargetApp {
                 id: name,
                 app,
                 hops,

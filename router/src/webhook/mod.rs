@@ -33,7 +33,7 @@ use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::server_url::ServerUrl;
 
-use crate::files::{Links, references};
+use crate::files::{SignedUrls, references};
 use crate::metrics::Metrics;
 use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
@@ -67,15 +67,12 @@ pub struct Webhooks {
     pub(crate) topology: Topology,
     pub(crate) publisher: Publisher,
     pub(crate) fetcher: Fetcher,
-    pub(crate) links: Links,
+    pub(crate) signed_urls: SignedUrls,
     pub(crate) metrics: Metrics,
 }
 
 /// Returns the signing key of all routers, created on first use. Read each time, since a Redis that
 /// lost it creates another.
-///
-/// # Errors
-/// Redis is unreachable.
 pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
     let seed = store
         .secrets()
@@ -86,9 +83,6 @@ pub async fn key(store: &Store) -> Result<WebhookKey, warmq_store::Error> {
 
 impl Webhooks {
     /// Delivers until `shutdown`, reconnecting as needed.
-    ///
-    /// # Errors
-    /// Never; a broken connection is reopened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let limit = PerHostLimit::new(MAX_PER_HOST);
         let webhooks = QueueConsumer {
@@ -186,7 +180,7 @@ impl Webhooks {
 
     /// Signs and posts the record's result.
     async fn post(&self, record: &JobRecord, url: &str) -> Result<Answer, warmq_store::Error> {
-        let body = references::outcome(record, &self.links);
+        let body = references::outcome(record, &self.signed_urls);
         let body = body.to_string();
         let key = key(&self.store).await?;
         let (job, user) = (record.spec.id, user(&record.spec));

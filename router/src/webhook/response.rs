@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_reads_why_and_when_it_is_told_again() {
+    fn the_log_has_the_reason_and_the_time_of_the_next_attempt() {
         let first = action(500, 1);
         assert_eq!(first.then, AfterAttempt::Again(Duration::from_secs(7)));
         assert_eq!(

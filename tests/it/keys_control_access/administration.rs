@@ -7,18 +7,18 @@ use warmq_tests::System;
 use warmq_tests::system::TIMED;
 use warmq_types::access::Limits;
 
-use super::{ROOT, call, client, id, key, keyed, submit, wished};
+use super::{ROOT, call, client, key, keyed, submit, wished};
 
 #[tokio::test]
 async fn the_first_key_must_have_scope_admin_and_enables_authentication() {
     let mut system = System::with_config("[apps.'bench/timed']").await;
     // Without keys, no authentication, whatever is sent.
-    id(&submit(&system, "any", TIMED).await);
+    submit(&system, "any", TIMED).await.job_id();
     let anyone = client(system.router.url(), "any");
     let user = wished("user", &["submit:*", "read"], Limits::default());
     let refused = anyone.create_key(&user).await.unwrap_err().to_string();
     assert!(
-        refused.contains("first key must be an admin's"),
+        refused.contains("first key must have scope admin"),
         "{refused}"
     );
     assert!(anyone.keys().await.unwrap().is_empty());
@@ -36,7 +36,7 @@ async fn the_first_key_must_have_scope_admin_and_enables_authentication() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("last key that may manage"), "{refused}");
+    assert!(refused.contains("last one with scope admin"), "{refused}");
     root.revoke_key(&user_key.key.id).await.unwrap();
     root.revoke_key(&root_key.key.id).await.unwrap();
     // Without any key left, a running router still requires keys; a new one does not.
@@ -46,7 +46,7 @@ async fn the_first_key_must_have_scope_admin_and_enables_authentication() {
         "{reported}"
     );
     system.replace_router(&[]).await;
-    id(&submit(&system, "any", TIMED).await);
+    submit(&system, "any", TIMED).await.job_id();
     system.cleanup().await;
 }
 
@@ -145,7 +145,7 @@ async fn redis_of(testbed: &Testbed) -> String {
 async fn key_secrets_are_not_stored_listed_or_logged() {
     let system = keyed().await;
     let alice = key(&system, "alice", &["submit:*", "read"]).await;
-    id(&submit(&system, &alice, TIMED).await);
+    submit(&system, &alice, TIMED).await.job_id();
     let wrong = format!("{alice}0");
     assert_eq!(
         submit(&system, &wrong, TIMED).await.status,

@@ -8,9 +8,7 @@ use warmq_tests::system::TIMED;
 use warmq_types::access::Limits;
 use warmq_types::ids::JobId;
 
-use super::{
-    REVOKED_WITHIN, ROOT, call, calls, client, for_operators, id, key, keyed, submit, wished,
-};
+use super::{REVOKED_WITHIN, ROOT, call, calls, client, for_operators, key, keyed, submit, wished};
 
 #[tokio::test]
 async fn every_call_requires_a_key_and_names_the_header() {
@@ -57,12 +55,13 @@ async fn every_call_requires_a_key_and_names_the_header() {
 async fn a_key_allows_its_scopes_and_a_refusal_names_the_missing_scope() {
     let system = keyed().await;
     let user = key(&system, "user", &["submit:bench/*", "read"]).await;
-    id(&submit(&system, &user, TIMED).await);
+    submit(&system, &user, TIMED).await.job_id();
     // `Bearer` is equivalent.
     let bearer = format!("Bearer {user}");
-    id(&system
+    system
         .post(TIMED, &[("authorization", &bearer)], "{}")
-        .await);
+        .await
+        .job_id();
     assert_eq!(
         submit(&system, &user, "bench/none").await.status,
         StatusCode::NOT_FOUND
@@ -83,7 +82,7 @@ async fn a_key_allows_its_scopes_and_a_refusal_names_the_missing_scope() {
                 .await
         }
     };
-    id(&proxied(TIMED).await);
+    proxied(TIMED).await.job_id();
     // The response does not reveal whether the app exists.
     for app in ["other/app", "other/none"] {
         for refused in [

@@ -10,7 +10,7 @@ use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_tests::{HttpResponse, System};
 use warmq_types::access::{Limits, Rate};
 
-use super::{ROOT, call, id, keyed, limited, submit};
+use super::{ROOT, call, keyed, limited, submit};
 
 #[tokio::test]
 async fn the_rate_of_a_key_is_limited_across_routers_with_retry_after() {
@@ -85,20 +85,20 @@ async fn the_concurrent_jobs_of_a_key_are_limited() {
     assert_eq!(elsewhere.body["error_type"], "too_many_jobs");
     // Other keys are not affected.
     let few = limited(&system, "few", &scopes, bound(2)).await;
-    let first = id(&submit(&system, &few, "other/app").await);
-    id(&submit(&system, &few, TIMED).await);
+    let first = submit(&system, &few, "other/app").await.job_id();
+    submit(&system, &few, TIMED).await.job_id();
     let full = submit(&system, &few, TIMED).await;
     assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS);
     let path = format!("/v1/jobs/{first}");
     let cancelled = call(&system, &few, Method::DELETE, &path).await;
     assert_eq!(cancelled.status, StatusCode::OK);
-    id(&submit(&system, &few, TIMED).await);
+    submit(&system, &few, TIMED).await.job_id();
     // A job that ran frees its slot, too.
     let _worker = system.timed_worker("a").await;
     for answer in &accepted {
-        system.succeeded(id(answer)).await;
+        system.succeeded(answer.job_id()).await;
     }
-    id(&submit(&system, &many, TIMED).await);
+    submit(&system, &many, TIMED).await.job_id();
     system.cleanup().await;
 }
 
@@ -110,7 +110,7 @@ async fn the_job_limit_of_a_key_spans_apps_and_ignores_lost_records() {
         max_jobs: Some(1),
     };
     let key = limited(&system, "one", &["submit:*", "read"], one).await;
-    let first = id(&submit(&system, &key, TIMED).await);
+    let first = submit(&system, &key, TIMED).await.job_id();
     let full = submit(&system, &key, TIMED).await;
     assert_eq!(full.body["error_type"], "too_many_jobs");
     // Redis loses the record for good.
@@ -120,6 +120,6 @@ async fn the_job_limit_of_a_key_spans_apps_and_ignores_lost_records() {
     let tombstone = format!("{record}:tombstone");
     let _: () = redis.set(tombstone, "lost").await.unwrap();
     let _: () = redis.del(record).await.unwrap();
-    id(&submit(&system, &key, TIMED).await);
+    submit(&system, &key, TIMED).await.job_id();
     system.cleanup().await;
 }

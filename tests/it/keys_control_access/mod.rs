@@ -14,12 +14,11 @@ mod ownership;
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use warmq_cli::client::Client;
 use warmq_tests::system::TIMED;
 use warmq_tests::{HttpResponse, System};
 use warmq_types::access::{Limits, NewKey};
-use warmq_types::ids::JobId;
 
 /// The configured admin key.
 const ROOT: &str = "root:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
@@ -73,11 +72,6 @@ async fn call(system: &System, key: &str, method: Method, path: &str) -> HttpRes
 
 async fn submit(system: &System, key: &str, app: &str) -> HttpResponse {
     call(system, key, Method::POST, &format!("/queue/{app}")).await
-}
-
-fn id(answer: &HttpResponse) -> JobId {
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-    answer.body["request_id"].as_str().unwrap().parse().unwrap()
 }
 
 /// Every call that requires a key, for some job.

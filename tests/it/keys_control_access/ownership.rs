@@ -8,7 +8,7 @@ use warmq_types::access::Limits;
 use warmq_types::ids::JobId;
 use warmq_types::state::JobState;
 
-use super::{ROOT, call, id, key, keyed, limited, of_a_job, submit};
+use super::{ROOT, call, key, keyed, limited, of_a_job, submit};
 
 /// A pipeline whose steps are jobs of [`TIMED`].
 const PIPELINE: &str = r#"
@@ -29,7 +29,7 @@ async fn the_job_of_another_key_looks_like_an_unknown_job() {
     let alice = key(&system, "alice", &["submit:*", "read"]).await;
     let bob = key(&system, "bob", &["submit:*", "read", "watch"]).await;
     let blind = key(&system, "blind", &["submit:*"]).await;
-    let hers = id(&submit(&system, &alice, TIMED).await);
+    let hers = submit(&system, &alice, TIMED).await.job_id();
     let (job, none) = (hers.to_string(), JobId::generate().to_string());
     let compared = of_a_job(&job).into_iter().zip(of_a_job(&none));
     for ((method, path), (_, nowhere)) in compared {
@@ -99,7 +99,7 @@ async fn idempotency_keys_are_scoped_to_the_owner() {
                 ("authorization", key.as_str()),
                 ("idempotency-key", "order 7"),
             ];
-            id(&system.post(TIMED, &headers, "{}").await)
+            system.post(TIMED, &headers, "{}").await.job_id()
         }
     };
     let hers = submit(&alice).await;
@@ -127,7 +127,7 @@ async fn a_flow_counts_as_one_job_and_its_steps_belong_to_its_owner() {
         submit(&system, &mine, TIMED).await.status,
         StatusCode::FORBIDDEN
     );
-    let flow = id(&submit(&system, &mine, "acme/pipeline").await);
+    let flow = submit(&system, &mine, "acme/pipeline").await.job_id();
     let first = system
         .until("its first step waits", TIMEOUT, async || {
             let step = system.job(flow).await.flow?.steps.first()?.job;
@@ -150,6 +150,6 @@ async fn a_flow_counts_as_one_job_and_its_steps_belong_to_its_owner() {
     let _worker = system.timed_worker("a").await;
     system.succeeded(flow).await;
     // It frees its slot like any ended job.
-    id(&submit(&system, &mine, "acme/pipeline").await);
+    submit(&system, &mine, "acme/pipeline").await.job_id();
     system.cleanup().await;
 }

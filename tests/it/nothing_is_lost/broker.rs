@@ -32,7 +32,7 @@ async fn submit(system: &System) -> HttpResponse {
     system.post(TIMED, &[], r#"{"run_ms": 1}"#).await
 }
 
-fn assert_told_to_come_back(answer: &HttpResponse) {
+fn assert_retry_after(answer: &HttpResponse) {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.headers.contains_key("retry-after"));
 }
@@ -42,10 +42,10 @@ async fn accepted(system: &System) -> JobId {
     eventually("jobs are accepted again", AFTER_AN_OUTAGE, async || {
         let answer = submit(system).await;
         if answer.status != StatusCode::OK {
-            assert_told_to_come_back(&answer);
+            assert_retry_after(&answer);
             return None;
         }
-        Some(answer.body["request_id"].as_str().unwrap().parse().unwrap())
+        Some(answer.job_id())
     })
     .await
     .unwrap()
@@ -91,7 +91,7 @@ async fn a_broker_that_is_killed_and_restarted_loses_no_job_that_was_accepted() 
     rabbit.kill9().await.unwrap();
     system.router.resume().unwrap();
     let refused = submit(&system).await;
-    assert_told_to_come_back(&refused);
+    assert_retry_after(&refused);
     // Running jobs need no broker.
     assert_eq!(system.succeeded(running).await.attempt, 1);
     rabbit.restart().await.unwrap();
@@ -111,7 +111,7 @@ async fn a_hung_broker_is_waited_for() {
     let mut jobs = system.hold_jobs().await;
     rabbit.freeze().unwrap();
     // Answered all the same, although a confirm is awaited as long as it is likely.
-    assert_told_to_come_back(&submit(&system).await);
+    assert_retry_after(&submit(&system).await);
     rabbit.resume().unwrap();
     jobs.push(accepted(&system).await);
     all_succeed(&system, jobs).await;
@@ -135,7 +135,7 @@ async fn under_a_memory_alarm_submissions_get_503_and_running_jobs_finish() {
     let refused = eventually("submitters are refused", TIMEOUT, async || {
         Some(submit(&system).await).filter(|answer| answer.status != StatusCode::OK)
     });
-    assert_told_to_come_back(&refused.await.unwrap());
+    assert_retry_after(&refused.await.unwrap());
     // A report is cached for a second, so one from before the alarm may still be returned.
     readiness_becomes(&system, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(system.succeeded(running).await.attempt, 1);

@@ -52,7 +52,7 @@ impl Balancer {
 
 /// Returns whether no router accepted the connection: refused, or reset in the accept queue. A
 /// stopping router answers accepted ones.
-fn nobody_was_there(error: &reqwest::Error) -> bool {
+fn was_refused(error: &reqwest::Error) -> bool {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
     error.is_connect()
         || causes.any(|cause| {
@@ -74,7 +74,7 @@ impl User {
             if let Some(url) = self.balancer.next() {
                 match request(&self.client, &url).send().await {
                     Err(error) => {
-                        assert!(nobody_was_there(&error), "{error:?}");
+                        assert!(was_refused(&error), "{error:?}");
                         self.balancer.remove(&url);
                     }
                     Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {

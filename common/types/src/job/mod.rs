@@ -128,7 +128,7 @@ pub struct JobSpec {
     /// Whether the input is hidden and deleted after the end (`X-Fal-Store-IO: 0`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_store: bool,
-    /// Lifetime of links to its files after the end, s; absent: that of the record.
+    /// Lifetime of the URLs of its files after the end, s; absent: that of the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links_s: Option<u64>,
     /// Routes between the submission and the app, in order; empty if the app was named directly.

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_seed_of_the_simulator_does_as_well_is_not_a_miss() {
+    fn a_deviation_within_the_seeds_of_the_simulator_is_not_a_miss() {
         assert_eq!(closeness(1.4, 0.0), Closeness::InRange);
         assert_eq!(closeness(1.6, 0.0), Closeness::Missed);
     }

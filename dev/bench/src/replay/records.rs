@@ -69,9 +69,6 @@ pub async fn now(store: &Store, app: &AppId, jobs: &[JobId]) -> anyhow::Result<V
 }
 
 /// Writes the records to `records.jsonl` in a folder.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn save(records: &[JobRecord], folder: &Path) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(folder.join("records.jsonl"))?);
     for record in records {

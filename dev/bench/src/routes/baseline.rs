@@ -38,9 +38,6 @@ impl BaselineRun {
     }
 
     /// Measures for a `stretch` of time.
-    ///
-    /// # Errors
-    /// A server is unreachable, or a job fails.
     pub async fn measure(
         &mut self,
         testbed: &RouteTestbed,

@@ -81,9 +81,6 @@ pub fn sent_ms(job: &JobRecord) -> Option<f64> {
 }
 
 /// Fetches the jobs of a flow's steps, in order.
-///
-/// # Errors
-/// Redis is unreachable.
 pub async fn jobs_of(store: &Store, flow: &JobRecord) -> anyhow::Result<Vec<JobRecord>> {
     let steps = flow.flow.iter().flat_map(|flow| &flow.steps);
     let jobs = stream::iter(steps).map(|step| store.jobs().job_of(&step.app, step.job));

@@ -56,9 +56,6 @@ impl LatencyRun {
     }
 
     /// Measures for a `stretch` of time.
-    ///
-    /// # Errors
-    /// A server is unreachable, or a job fails.
     pub async fn measure(
         &mut self,
         testbed: &RouteTestbed,

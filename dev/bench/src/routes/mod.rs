@@ -48,9 +48,6 @@ use throughput::Round;
 const PARTS: u64 = 4;
 
 /// Measures and prints. A missed bound is printed, and is not an error.
-///
-/// # Errors
-/// A server is unreachable, a program is not built, or a job fails.
 pub fn print(options: &RoutesOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     let summary = runtime.block_on(async {

@@ -69,9 +69,6 @@ impl RouteTestbed {
     }
 
     /// Stops all processes and deletes their data on the servers.
-    ///
-    /// # Errors
-    /// A server is unreachable.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.deployment.stop().await;
         Ok(self.testbed.cleanup().await?)

@@ -41,9 +41,6 @@ impl Round {
     /// Submits for a `stretch` of time to either target, and waits for all jobs to end. In the
     /// order direct, split, split, direct, so that a machine that becomes faster or slower favours
     /// neither.
-    ///
-    /// # Errors
-    /// A server is unreachable, or a job fails.
     pub async fn run(testbed: &RouteTestbed, stretch: Duration) -> anyhow::Result<Self> {
         let half = stretch / 2;
         let split_name = [Target::Split.name()];

@@ -92,7 +92,7 @@ impl Scheme for WarmScheme {
                     load_s: ran.load_s,
                 }),
             }),
-            // Dispatchers learn of a load when its job has ended.
+            // Dispatchers are informed of a load when its job has ended.
             Report::Loaded => return,
             Report::Lost => Event::Lost { runner: number },
         };

@@ -13,9 +13,6 @@ pub use world::{Assignment, CompletedRun, History, Job, Report, SchemeContext, r
 use crate::args::Options;
 
 /// Runs one simulation and prints its measures.
-///
-/// # Errors
-/// The workload cannot be generated, or stdout is closed.
 pub fn print(options: &Options) -> anyhow::Result<()> {
     let outcome = simulate(options)?;
     match options.json {

@@ -86,7 +86,7 @@ pub enum Report {
         /// The job that it ran; `None` when it joins.
         ran: Option<CompletedRun>,
     },
-    /// The runner loaded its job's model. Routers learn this only when the job has ended.
+    /// The runner loaded its job's model. Routers receive this only when the job has ended.
     Loaded,
     /// The runner failed.
     Lost,
@@ -140,9 +140,6 @@ pub struct History {
 }
 
 /// Runs one simulation.
-///
-/// # Errors
-/// The workload cannot be generated.
 pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
     let workload = Workload::of(options)?;
     let mut scheme = schemes::make(options, workload.models(), &Constants::default());

@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_and_marked() {
+    fn long_text_is_cut_and_marked() {
         assert_eq!(wrap("one two three four", 8, 2), ["one two", "three..."]);
         assert_eq!(wrap("incomprehensibilities", 10, 2), ["incompr..."]);
         assert_eq!(wrap("", 10, 2), [""]);

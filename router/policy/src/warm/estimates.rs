@@ -1,4 +1,4 @@
-//! Estimates per model: run time S(m), load time L(m), arrival rate lam(m). Learned from events; a
+//! Estimates per model: run time S(m), load time L(m), arrival rate lam(m). Measured from events; a
 //! model without observations has the app's average, and the app starts from priors.
 
 use serde::{Deserialize, Serialize};
@@ -51,11 +51,11 @@ impl Arrivals {
     }
 }
 
-/// Learned statistics of a model, or of the app. Its JSON is for another leader of the same
+/// Measured statistics of a model, or of the app. Its JSON is for another leader of the same
 /// version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Learned {
+pub struct Statistics {
     #[serde(skip_serializing_if = "Option::is_none")]
     run_s: Option<Average>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub struct Learned {
     arrivals: Arrivals,
 }
 
-impl Learned {
+impl Statistics {
     /// Returns the average run time, s; `None` before the first observation.
     pub fn run_s(&self) -> Option<f64> {
         self.run_s.map(|average| average.value)
@@ -78,7 +78,7 @@ pub struct Estimates {
     run_s: Average,
     load_s: Average,
     rate_window: f64,
-    models: Vec<Learned>,
+    models: Vec<Statistics>,
 }
 
 impl Estimates {
@@ -92,14 +92,14 @@ impl Estimates {
         }
     }
 
-    fn stats(&self, model: Model) -> Option<&Learned> {
+    fn stats(&self, model: Model) -> Option<&Statistics> {
         self.models.get(model.0 as usize)
     }
 
-    fn stats_mut(&mut self, model: Model) -> &mut Learned {
+    fn stats_mut(&mut self, model: Model) -> &mut Statistics {
         let index = model.0 as usize;
         if index >= self.models.len() {
-            self.models.resize(index + 1, Learned::default());
+            self.models.resize(index + 1, Statistics::default());
         }
         &mut self.models[index]
     }
@@ -139,10 +139,10 @@ impl Estimates {
     }
 
     /// Returns the statistics of a model, or with `None` of the app.
-    pub fn learned(&self, model: Option<Model>) -> Learned {
+    pub fn statistics(&self, model: Option<Model>) -> Statistics {
         match model {
             Some(model) => self.stats(model).copied().unwrap_or_default(),
-            None => Learned {
+            None => Statistics {
                 run_s: Some(self.run_s),
                 load_s: Some(self.load_s),
                 arrivals: Arrivals::default(),
@@ -151,12 +151,12 @@ impl Estimates {
     }
 
     /// Restores statistics.
-    pub fn learn(&mut self, model: Option<Model>, learned: Learned) {
+    pub fn restore(&mut self, model: Option<Model>, statistics: Statistics) {
         match model {
-            Some(model) => *self.stats_mut(model) = learned,
+            Some(model) => *self.stats_mut(model) = statistics,
             None => {
-                self.run_s = learned.run_s.unwrap_or(self.run_s);
-                self.load_s = learned.load_s.unwrap_or(self.load_s);
+                self.run_s = statistics.run_s.unwrap_or(self.run_s);
+                self.load_s = statistics.load_s.unwrap_or(self.load_s);
             }
         }
     }
@@ -167,7 +167,7 @@ impl Estimates {
         let stats = self.stats_mut(model);
         let faded = stats.arrivals.count(now_s, tau_s) < FORGET_BELOW_ARRIVALS;
         if faded {
-            *stats = Learned::default();
+            *stats = Statistics::default();
         }
         faded
     }

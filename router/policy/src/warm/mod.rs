@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `event` | input events and output commands |
 //! | `constants` | theta, tb, delta, D, R |
-//! | `estimates` | S(m), L(m), lam(m), learned from events |
+//! | `estimates` | S(m), L(m), lam(m), measured from events |
 //! | `fleet`, `runner_set` | runners: idle sets, holders, predicted caches; sampling |
 //! | `window` | held jobs: by age, model, deadline |
 //! | `view` | read-only state of a decision |
@@ -57,7 +57,7 @@ mod wait;
 mod window;
 
 pub use constants::Constants;
-pub use estimates::Learned;
+pub use estimates::Statistics;
 pub use event::{
     Arrival, Avoid, Command, Event, FleetView, Found, Freed, HoldCommand, Job, Model,
     RunObservation, Runner, SendCommand, Why,
@@ -161,14 +161,14 @@ impl Warm {
         self.fleet.idle_holders(model, count)
     }
 
-    /// Returns the learned statistics of a model, or with `None` of the app, for the next leader.
-    pub fn learned(&self, model: Option<Model>) -> Learned {
-        self.estimates.learned(model)
+    /// Returns the statistics of a model, or with `None` of the app, for the next leader.
+    pub fn statistics(&self, model: Option<Model>) -> Statistics {
+        self.estimates.statistics(model)
     }
 
-    /// Restores statistics that an earlier leader learned.
-    pub fn learn(&mut self, model: Option<Model>, learned: Learned) {
-        self.estimates.learn(model, learned);
+    /// Restores the statistics of an earlier leader.
+    pub fn restore(&mut self, model: Option<Model>, statistics: Statistics) {
+        self.estimates.restore(model, statistics);
     }
 
     /// Registers a model that some runner could load earlier: its jobs wait for a runner that can.

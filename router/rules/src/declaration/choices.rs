@@ -3,7 +3,7 @@
 use toml::Value;
 
 use super::reader::{Fields, Item, Reader, given};
-use crate::expression::{Beside, Expression};
+use crate::expression::{Expression, ExtraVariables};
 use crate::split::{Share, Split};
 use crate::switch::{Rule, Switch};
 
@@ -15,7 +15,7 @@ pub(super) fn switch(reader: &mut Reader<'_>, mut fields: Fields) -> Option<Swit
     let rules = reader.list(&mut fields, "rules", what, rule);
     let what = "the target if no rule applies";
     let default = reader.required_target(&mut fields, "default", what);
-    reader.nothing_else(&fields);
+    reader.reject_unknown(&fields);
     Some(Switch {
         rules: rules?,
         default: default?,
@@ -27,7 +27,7 @@ fn rule(reader: &mut Reader<'_>, mut fields: Fields) -> Option<Rule> {
         .required(&mut fields, "when", "a condition in CEL")
         .and_then(|when| condition(reader, &when));
     let to = reader.required_target(&mut fields, "to", "an app or a route");
-    reader.nothing_else(&fields);
+    reader.reject_unknown(&fields);
     Some(Rule {
         when: when?,
         to: to?,
@@ -38,13 +38,13 @@ pub(super) fn split(reader: &mut Reader<'_>, mut fields: Fields) -> Option<Split
     let what = "a list of targets, { app = \"owner/name\", weight = 80 }";
     let shares = reader.list(&mut fields, "to", what, share);
     let by = fields.take("by").map(|by| condition(reader, &by));
-    reader.nothing_else(&fields);
+    reader.reject_unknown(&fields);
     let mut to: Vec<Share> = shares?;
     let sum: f64 = to.iter().map(|share| share.part).sum();
     for n in 1..to.len() {
         if to[..n].iter().any(|before| before.app == to[n].app) {
             let at = fields.path.key("to").item(n).key("app");
-            reader.note(&at, "it is named twice; add the weights up");
+            reader.note(&at, "duplicate target; add up the weights");
         }
     }
     to.iter_mut().for_each(|share| share.part /= sum);
@@ -57,7 +57,7 @@ fn share(reader: &mut Reader<'_>, mut fields: Fields) -> Option<Share> {
     let part = reader
         .required(&mut fields, "weight", "its part of all submissions")
         .and_then(|weight| number(reader, &weight));
-    reader.nothing_else(&fields);
+    reader.reject_unknown(&fields);
     Some(Share {
         app: app?,
         part: part?,
@@ -73,7 +73,7 @@ fn number(reader: &mut Reader<'_>, item: &Item) -> Option<f64> {
     };
     let valid = weight.filter(|weight| *weight > 0.0 && *weight <= MAX_WEIGHT);
     if valid.is_none() {
-        let problem = "a number more than 0, of at most a billion, is expected";
+        let problem = "expected a number greater than 0 and at most 1000000000";
         reader.note(&item.path, problem);
     }
     valid
@@ -82,5 +82,5 @@ fn number(reader: &mut Reader<'_>, item: &Item) -> Option<f64> {
 /// Parses the condition of a rule, or the key of a split.
 fn condition(reader: &mut Reader<'_>, item: &Item) -> Option<Expression> {
     let apps = reader.apps;
-    reader.expression(item, Beside::Apps(apps))
+    reader.expression(item, ExtraVariables::Apps(apps))
 }

@@ -23,7 +23,7 @@ use warmq_types::route::RouteKind;
 use self::reader::{Item, Reader};
 use crate::check;
 use crate::expression::Expression;
-use crate::flow::{Fallback, Flow, Sequence};
+use crate::flow::{DeclaredFlow, Fallback, Sequence};
 use crate::split::Split;
 use crate::switch::Switch;
 
@@ -83,13 +83,13 @@ impl Route {
     }
 
     /// Returns its steps, if its submissions become flows.
-    pub fn flow(&self) -> Option<Flow<'_>> {
+    pub fn flow(&self) -> Option<DeclaredFlow<'_>> {
         let (steps, output) = match self {
             Self::Switch(_) | Self::Split(_) => return None,
             Self::Sequence(sequence) => (&sequence.steps, sequence.output.as_ref()),
             Self::Fallback(fallback) => (&fallback.to, None),
         };
-        Some(Flow {
+        Some(DeclaredFlow {
             kind: self.kind(),
             steps,
             output,
@@ -148,7 +148,7 @@ impl Routes {
     }
 
     /// Returns the steps of a route whose submissions become flows; `None` for other names.
-    pub fn flow(&self, name: &AppId) -> Option<Flow<'_>> {
+    pub fn flow(&self, name: &AppId) -> Option<DeclaredFlow<'_>> {
         self.get(name)?.flow()
     }
 

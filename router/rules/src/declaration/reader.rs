@@ -8,7 +8,7 @@ use warmq_types::ids::AppId;
 
 use super::{Route, choices, steps};
 use crate::check::Mention;
-use crate::expression::{Beside, Expression};
+use crate::expression::{Expression, ExtraVariables};
 
 /// The kinds, for messages.
 const KINDS: &str = "known: switch, split, sequence, fallback";
@@ -85,9 +85,13 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn expression(&mut self, item: &Item, beside: Beside<'_>) -> Option<Expression> {
+    pub(super) fn expression(
+        &mut self,
+        item: &Item,
+        extra: ExtraVariables<'_>,
+    ) -> Option<Expression> {
         let source = self.text(item)?;
-        let mistakes = match Expression::compile(source, beside) {
+        let mistakes = match Expression::compile(source, extra) {
             Ok(expression) => return Some(expression),
             Err(mistakes) => mistakes,
         };
@@ -125,7 +129,7 @@ impl Reader<'_> {
         match value {
             Value::Array(items) if !items.is_empty() => Some(numbered(&path, items)),
             _ => {
-                self.note(&path, format!("{what} is expected"));
+                self.note(&path, format!("expected {what}"));
                 None
             }
         }
@@ -141,7 +145,7 @@ impl Reader<'_> {
     }
 
     /// Reports the settings that remain.
-    pub(super) fn nothing_else(&mut self, fields: &Fields) {
+    pub(super) fn reject_unknown(&mut self, fields: &Fields) {
         for key in fields.table.keys() {
             self.note(&fields.path.key(key), "unknown setting");
         }
@@ -152,7 +156,7 @@ impl Reader<'_> {
             Value::Table(table) => Some(Fields { path, table }),
             other => {
                 let found = kind(&other);
-                self.note(&path, format!("a table is expected, not {found}"));
+                self.note(&path, format!("expected a table, not {found}"));
                 None
             }
         }
@@ -162,7 +166,7 @@ impl Reader<'_> {
         let text = item.value.as_str();
         if text.is_none() {
             let found = kind(&item.value);
-            self.note(&item.path, format!("text is expected, not {found}"));
+            self.note(&item.path, format!("expected text, not {found}"));
         }
         text
     }

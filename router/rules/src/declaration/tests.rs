@@ -68,17 +68,17 @@ fn every_mistake_in_every_route_is_reported_with_its_place() {
     expect("line 3, column 9", "'Bad' is not an app name");
     expect("line 5, column 9", "'default' is missing");
     expect("line 7, column 9", "unknown setting");
-    expect("line 9, column 26", "no CEL");
-    expect("line 10, column 13", "there is no 'inptu'");
+    expect("line 9, column 26", "invalid CEL");
+    expect("line 10, column 13", "unknown variable 'inptu'");
     expect(
         "line 10, column 36",
-        "no app or route of this file is named 'a/none'",
+        "'a/none' is not declared in this file",
     );
     expect("line 11, column 3", "'when' is missing");
-    expect("line 11, column 10", "text is expected");
-    expect("line 15, column 13", "no CEL");
-    expect("line 16, column 33", "more than 0");
-    expect("line 16, column 64", "more than 0");
+    expect("line 11, column 10", "expected text");
+    expect("line 15, column 13", "invalid CEL");
+    expect("line 16, column 33", "greater than 0");
+    expect("line 16, column 64", "greater than 0");
     expect("line 16, column 70", "'weight' is missing");
     expect("line 18, column 8", "unknown kind 'luck'");
     expect("line 19, column 9", "'steps' is missing");
@@ -140,7 +140,7 @@ fn a_target_that_is_named_twice_is_refused() {
     let text = format!(
         "{APPS}[routes.'r/a']\nkind = 'split'\nto = [{{ app = 'a/one', weight = 1 }}, {{ app = 'a/one', weight = 2 }}]\n"
     );
-    assert!(problems(&text)[0].contains("named twice"));
+    assert!(problems(&text)[0].contains("duplicate target"));
 }
 
 #[test]
@@ -237,44 +237,38 @@ fn every_mistake_in_every_flow_is_reported_with_its_place() {
     expect("line 5, column 9", "unknown setting");
     expect(
         "line 7, column 55",
-        "there is no earlier step 'cut'; this is the first one",
+        "unknown step 'cut'; no step precedes this one",
     );
-    expect("line 7, column 78", "there is no 'inptu'");
-    expect("line 8, column 12", "no word of CEL's own");
-    expect(
-        "line 8, column 25",
-        "no app or route of this file is named 'a/none'",
-    );
+    expect("line 7, column 78", "unknown variable 'inptu'");
+    expect("line 8, column 12", "not a CEL keyword");
+    expect("line 8, column 25", "'a/none' is not declared in this file");
     expect("line 8, column 45", "greater than 0");
-    expect("line 9, column 12", "two steps have this name");
+    expect("line 9, column 12", "duplicate step name");
     expect("line 9, column 45", "not a valid duration");
-    expect("line 9, column 68", "no such value");
-    expect("line 9, column 86", "no such value");
+    expect("line 9, column 68", "not a JSON value");
+    expect("line 9, column 86", "not a JSON value");
     expect("line 10, column 3", "'name' is missing");
     expect("line 10, column 27", "unknown setting");
-    expect("line 10, column 39", "there is no 'apps'");
+    expect("line 10, column 39", "unknown variable 'apps'");
     expect("line 11, column 3", "'app' is missing");
     expect("line 11, column 39", "steps.draw.output");
     expect(
         "line 13, column 46",
-        "there is no earlier step 'glue'; earlier ones: draw, cut",
+        "unknown step 'glue'; earlier steps: draw, cut",
     );
-    expect("line 16, column 24", "named twice");
-    expect(
-        "line 16, column 35",
-        "a table is expected, not a whole number",
-    );
+    expect("line 16, column 24", "duplicate target");
+    expect("line 16, column 35", "expected a table, not a whole number");
     expect("line 16, column 38", "'Bad' is not an app name");
     expect("line 16, column 69", "unknown setting");
-    expect("line 16, column 83", "there is no 'steps'");
+    expect("line 16, column 83", "unknown variable 'steps'");
     expect("line 19, column 6", "a list of apps");
     expect(
         "line 23, column 24",
-        "no app of this file is named 'a/three'",
+        "app 'a/three' is not declared in this file",
     );
-    expect("line 23, column 86", "apps have no 'speed'");
+    expect("line 23, column 86", "unknown app field 'speed'");
     expect("line 24, column 9", "'R' is not an app name");
-    expect("line 26, column 48", "there is no 'inptu'");
+    expect("line 26, column 48", "unknown variable 'inptu'");
     assert_eq!(problems.len(), 26, "{}", problems.join("\n"));
 }
 
@@ -294,7 +288,7 @@ fn flows_that_lead_back_or_have_too_many_steps_are_refused() {
         problems(&(flow("sequence") + &format!("steps = [{steps}]")))
     };
     assert_eq!(steps(MAX_STEPS), Vec::<String>::new());
-    assert!(steps(MAX_STEPS + 1)[0].contains("it has 33 steps, the maximum is 32"));
+    assert!(steps(MAX_STEPS + 1)[0].contains("33 steps, more than the limit of 32"));
     let deep = |n: usize| {
         let input = format!("{}'input'{}", "[".repeat(n), "]".repeat(n));
         problems(&(flow("fallback") + &format!("to = [{{ app = 'a/one', input = {input} }}]")))

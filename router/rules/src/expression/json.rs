@@ -1,4 +1,4 @@
-//! JSON as values of CEL, and back; and how apps stand, as such a value.
+//! Converts JSON to CEL values and back, and the load of apps to CEL values.
 
 use std::collections::HashMap;
 
@@ -12,25 +12,25 @@ use serde_json::{Map, Value as Json};
 use super::MAX_VALUES;
 use crate::request::AppLoadEstimate;
 
-/// The deepest JSON that a template gives, levels of arrays and objects: as deep as inputs may be.
+/// Maximum nesting of a template's result, the same as that of inputs.
 const MAX_DEPTH: usize = 100;
 
-/// The most text that a template gives, bytes.
+/// Maximum text in a template's result, bytes.
 const MAX_TEXT_BYTES: usize = 64 << 20;
 
-/// What a value of CEL takes of memory beside its text, bytes, about.
+/// Approximate memory of a CEL value without its text, bytes.
 const VALUE_BYTES: usize = 64;
 
-/// What some JSON takes as values of CEL.
+/// Size of JSON as CEL values.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Load {
+pub(super) struct ValueSize {
     pub(super) values: usize,
-    /// About.
+    /// Approximate memory.
     pub(super) bytes: usize,
 }
 
-impl Load {
-    /// `json` as a value of CEL that borrows its texts. None once there are more than
+impl ValueSize {
+    /// Converts `json` to a CEL value that borrows its texts, and adds its size. `None` above
     /// [`MAX_VALUES`].
     pub(super) fn val<'a>(&mut self, json: &'a Json) -> Option<Box<dyn Val + 'a>> {
         if self.values == MAX_VALUES {
@@ -40,7 +40,7 @@ impl Load {
         self.bytes += VALUE_BYTES;
         Some(match json {
             Json::Null => Box::new(CelNull),
-            Json::Bool(truth) => Box::new(CelBool::from(*truth)),
+            Json::Bool(boolean) => Box::new(CelBool::from(*boolean)),
             // Whole numbers are int, so that they can be written as 1024 and not 1024.0.
             Json::Number(number) => match (number.as_i64(), number.as_u64()) {
                 (Some(number), _) => Box::new(CelInt::from(number)),
@@ -73,7 +73,7 @@ pub(super) fn string<'a>(text: &'a str) -> Box<dyn Val + 'a> {
     Box::new(CelString::from(text))
 }
 
-/// A map of CEL.
+/// Returns a CEL map.
 pub(super) fn map<'a>(
     entries: impl Iterator<Item = (&'a str, Box<dyn Val + 'a>)>,
 ) -> Box<dyn Val + 'a> {
@@ -86,7 +86,7 @@ pub(super) fn map<'a>(
 /// A field of `apps['owner/name']`, and its value.
 type AppField = (&'static str, fn(&AppLoadEstimate) -> Box<dyn Val>);
 
-/// What can be asked of an app.
+/// Fields of an app.
 pub(super) const APP_FIELDS: [AppField; 6] = [
     ("cost", |app| double(app.cost)),
     ("wait_s", |app| double(app.wait_s)),
@@ -96,7 +96,7 @@ pub(super) const APP_FIELDS: [AppField; 6] = [
     ("queued", |app| int(app.queued)),
 ];
 
-/// How an app stands, as a value of CEL.
+/// Converts the load of an app to a CEL value.
 pub(super) fn app_load(app: &AppLoadEstimate) -> Box<dyn Val> {
     map(APP_FIELDS.iter().map(|(name, field)| (*name, field(app))))
 }
@@ -109,15 +109,15 @@ fn int(number: u64) -> Box<dyn Val> {
     Box::new(CelInt::from(i64::try_from(number).unwrap_or(i64::MAX)))
 }
 
-/// What is left for the JSON that a template gives.
+/// Remaining size of a template's result.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct OutputLimits {
     values: usize,
     text: usize,
     levels: usize,
 }
 
-impl Default for Room {
+impl Default for OutputLimits {
     fn default() -> Self {
         Self {
             values: MAX_VALUES,
@@ -127,39 +127,40 @@ impl Default for Room {
     }
 }
 
-impl Room {
-    /// Takes the room of one value and of the text in it, bytes; or says that there is none.
+impl OutputLimits {
+    /// Counts one value with `text` bytes of text.
+    ///
+    /// # Errors
+    /// The result is too large.
     pub(crate) fn take(&mut self, text: usize) -> Result<(), String> {
         let values = self.values.checked_sub(1);
-        self.values = values
-            .ok_or_else(|| format!("more than {MAX_VALUES} values would come of it, too many"))?;
+        self.values =
+            values.ok_or_else(|| format!("the result has more than {MAX_VALUES} values"))?;
         let text = self.text.checked_sub(text);
         self.text = text.ok_or_else(|| {
             let most = MAX_TEXT_BYTES >> 20;
-            format!("more than {most} MiB of text would come of it, too much")
+            format!("the result has more than {most} MiB of text")
         })?;
         Ok(())
     }
 
-    /// What `fill` puts a level deeper.
+    /// Calls `fill` one level deeper.
     pub(crate) fn deeper<T, E: From<String>>(
         &mut self,
         fill: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
         let levels = self.levels.checked_sub(1);
-        self.levels = levels.ok_or_else(|| {
-            format!("it would be nested more than {MAX_DEPTH} levels deep, too deep")
-        })?;
+        self.levels = levels
+            .ok_or_else(|| format!("the result is nested more than {MAX_DEPTH} levels deep"))?;
         let filled = fill(self);
         self.levels += 1;
         filled
     }
 
-    /// A value of CEL as JSON; none if it is `optional.none()`. What is none in a list or a map is
-    /// left out there.
+    /// Converts a CEL value to JSON; `None` for `optional.none()`, which lists and maps omit.
     ///
     /// # Errors
-    /// JSON knows no such value, or there is no room for it.
+    /// The value has no JSON representation, or the result is too large.
     pub(super) fn json<'v>(&mut self, val: &(dyn Val + 'v)) -> Result<Option<Json>, String> {
         if let Some(optional) = val.downcast_ref::<CelOptional<'v>>() {
             return optional.option().map_or(Ok(None), |val| self.json(val));
@@ -167,15 +168,15 @@ impl Room {
         if let Some(items) = val.downcast_ref::<CelList<'v>>() {
             self.take(0)?;
             let items = items.inner().iter();
-            let items = self.deeper(|room| {
-                let items = items.filter_map(|item| room.json(item.as_ref()).transpose());
+            let items = self.deeper(|limits| {
+                let items = items.filter_map(|item| limits.json(item.as_ref()).transpose());
                 items.collect::<Result<Vec<_>, String>>()
             });
             return Ok(Some(Json::Array(items?)));
         }
         if let Some(fields) = val.downcast_ref::<CelMap<'v>>() {
             self.take(0)?;
-            let fields = self.deeper(|room| room.fields(fields))?;
+            let fields = self.deeper(|limits| limits.fields(fields))?;
             return Ok(Some(Json::Object(fields)));
         }
         let json = if let Some(text) = val.downcast_ref::<CelString<'v>>() {
@@ -188,15 +189,15 @@ impl Room {
         } else if let Some(number) = val.downcast_ref::<CelDouble>() {
             match number.inner().is_finite() {
                 true => (*number.inner()).into(),
-                false => return Err(format!("it gives {}, no number of JSON", number.inner())),
+                false => return Err(format!("{} is not a JSON number", number.inner())),
             }
-        } else if let Some(truth) = val.downcast_ref::<CelBool>() {
-            (*truth.inner()).into()
+        } else if let Some(boolean) = val.downcast_ref::<CelBool>() {
+            (*boolean.inner()).into()
         } else if val.downcast_ref::<CelNull>().is_some() {
             Json::Null
         } else {
             let kind = val.get_type().name();
-            return Err(format!("it gives a value that JSON does not have: {kind}"));
+            return Err(format!("a value of type {kind} has no JSON representation"));
         };
         self.take(0)?;
         Ok(Some(json))
@@ -206,7 +207,7 @@ impl Room {
         let mut json = Map::new();
         for (key, value) in fields.inner() {
             let CelMapKey::String(name) = key else {
-                return Err("it gives an object whose keys are no texts".to_owned());
+                return Err("an object key is not a string".to_owned());
             };
             if let Some(value) = self.json(value.as_ref())? {
                 let name = name.inner();
@@ -227,10 +228,10 @@ mod tests {
     use super::super::{Failure, MAX_VALUES};
 
     #[test]
-    fn an_input_of_too_many_values_is_refused_only_where_it_is_read() {
+    fn an_input_with_too_many_values_is_rejected_only_if_it_is_read() {
         let many = json!(vec![0; MAX_VALUES]);
         let failure = evaluate("size(input) > 0", &many, &[]).unwrap_err();
-        assert!(matches!(failure, Failure::Wrong(reason) if reason.contains("10000")));
+        assert!(matches!(failure, Failure::Invalid(reason) if reason.contains("10000")));
         let few = json!(vec![0; MAX_VALUES - 1]);
         assert_eq!(
             evaluate("input.all(x, x == 0)", &few, &[]),

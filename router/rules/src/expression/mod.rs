@@ -1,15 +1,14 @@
-//! Conditions, keys and what templates hold, in CEL (the Common Expression Language). This is the
-//! only module that knows the `cel` crate.
+//! Conditions, keys and templates in CEL (the Common Expression Language). Only this module uses
+//! the `cel` crate.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `review` | mistakes that the parser leaves to the evaluation, found in the syntax tree |
-//! | `json` | JSON as values of CEL, and back |
+//! | `review` | finds in the syntax tree the mistakes that the parser accepts |
+//! | `json` | converts JSON to CEL values and back |
 //!
-//! An expression is compiled once, when the configuration is read, and checked then: syntax,
-//! unknown variables and functions, invalid regular expressions. Its cost is bounded by its form:
-//! short, not deep, no nested loops, and inputs of a bounded number of values. Texts are not
-//! copied.
+//! An expression is compiled and checked once, when the configuration is loaded: syntax, unknown
+//! variables and functions, invalid regular expressions. Its cost is bounded: by its length, its
+//! depth, the absence of nested loops, and the number of values in the input. Texts are not copied.
 
 mod json;
 mod review;
@@ -25,31 +24,30 @@ use serde_json::Value as Json;
 use warmq_types::ids::AppId;
 use warmq_types::text::shortened;
 
-pub(crate) use self::json::Room;
-use self::json::{Load, app_load, map, string};
+pub(crate) use self::json::OutputLimits;
+use self::json::{ValueSize, app_load, map, string};
 use self::review::Findings;
 use crate::request::RouteRequest;
 
-/// The longest expression, bytes.
+/// Maximum length of an expression, bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 1_000;
 
-/// The deepest expression, levels of its syntax tree: evaluation is recursive, and a thread's stack
-/// ends.
+/// Maximum depth of an expression's syntax tree: evaluation is recursive, and the stack is bounded.
 pub const MAX_LEVELS: usize = 20;
 
-/// The stack on which an expression is read, whose depth is not known before.
-const READING_STACK_BYTES: usize = 128 << 20;
+/// Stack size of the thread that compiles an expression, whose depth is not known yet.
+const COMPILE_STACK_BYTES: usize = 128 << 20;
 
-/// What is said when the `cel` crate panics.
-const BROKE_DOWN: &str = "CEL broke down over it";
+/// Reason if the `cel` crate panics.
+const PANICKED: &str = "the CEL library panicked";
 
-/// The most values (numbers, texts, lists, …) that the input of a submission to a route may hold,
-/// if an expression looks at it; as many may the outputs of a flow's steps hold together, and what
-/// a template gives.
+/// Maximum number of values (numbers, texts, lists, …) in the input of a submission to a route, if
+/// an expression reads it; also in the outputs of a flow's steps together, and in the result of a
+/// template.
 pub const MAX_VALUES: usize = 10_000;
 
-/// The most memory that a list may take that repeats what an expression sees for each item of
-/// another, bytes, about.
+/// Approximate maximum memory of a list that repeats the variables for each item of another list,
+/// bytes.
 const MAX_REPEATED_BYTES: usize = 256 << 20;
 
 /// Maximum length of a reason, bytes: it may quote the input.
@@ -57,33 +55,32 @@ const MAX_REASON_CHARS: usize = 200;
 
 static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// What an expression knows beside `input`, `headers` and `key`: it depends on where it stands.
+/// Variables of an expression besides `input`, `headers` and `key`, depending on its location.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Beside<'a> {
-    /// How these apps stand: all of the file.
+pub(crate) enum ExtraVariables<'a> {
+    /// `apps`: the load of the file's apps.
     Apps(&'a BTreeSet<AppId>),
-    /// What these steps gave: the earlier ones.
+    /// `steps`: the outputs of these earlier steps.
     Steps(&'a [String]),
-    /// Nothing more.
-    Nothing,
+    None,
 }
 
-impl Beside<'_> {
-    fn variables(self) -> &'static [&'static str] {
+impl ExtraVariables<'_> {
+    /// Returns the names of all variables.
+    fn names(self) -> &'static [&'static str] {
         match self {
             Self::Apps(_) => &["input", "headers", "key", "apps"],
             Self::Steps(_) => &["input", "headers", "key", "steps"],
-            Self::Nothing => &["input", "headers", "key"],
+            Self::None => &["input", "headers", "key"],
         }
     }
 }
 
-/// The apps that an expression may look at.
+/// Apps that an expression may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AppsSeen {
-    /// These.
-    These(BTreeSet<AppId>),
-    /// Any of the file: which ones depends on the submission.
+pub(crate) enum AppsRead {
+    Named(BTreeSet<AppId>),
+    /// Any of the file, depending on the submission.
     All,
 }
 
@@ -92,24 +89,24 @@ pub(crate) enum AppsSeen {
 pub struct Expression {
     source: String,
     program: Program,
-    pub(crate) apps: AppsSeen,
-    /// Whether it looks at what steps gave.
-    pub(crate) sees_steps: bool,
-    /// Whether what it sees may come into a list of its own many times over.
+    pub(crate) apps: AppsRead,
+    /// Whether it reads the outputs of steps.
+    pub(crate) reads_steps: bool,
+    /// Whether it may build a list that repeats its variables.
     multiplies: bool,
 }
 
 impl PartialEq for Expression {
-    /// What is written the same is the same.
+    /// Compares the sources.
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
     }
 }
 
-/// Why a text is no expression, and where.
+/// A mistake in an expression, with its location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mistake {
-    /// Bytes from the begin of the text.
+    /// Offset from the begin of the text, bytes.
     pub(crate) offset: usize,
     pub(crate) reason: String,
 }
@@ -117,37 +114,37 @@ pub(crate) struct Mistake {
 /// Why an expression has no value for a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The submission lacks a field or header that it asks for.
-    Lacks(String),
-    /// Its values do not fit.
-    Wrong(String),
+    /// It reads a field, header or item that is absent.
+    Missing(String),
+    /// Its values are invalid for the operation.
+    Invalid(String),
 }
 
-/// What expressions see of one submission.
-pub(crate) struct Scene<'a> {
+/// Values of the variables for one submission.
+pub(crate) struct Variables<'a> {
     context: Result<Context<'a, 'a>, Failure>,
-    load: Load,
+    size: ValueSize,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Variables<'a> {
     pub(crate) fn new(request: &RouteRequest<'a>) -> Self {
-        let (mut of_input, mut of_steps) = (Load::default(), Load::default());
+        let (mut of_input, mut of_steps) = (ValueSize::default(), ValueSize::default());
         let context = Self::context(request, &mut of_input, &mut of_steps);
-        let load = Load {
+        let size = ValueSize {
             values: of_input.values + of_steps.values,
             bytes: of_input.bytes + of_steps.bytes,
         };
-        Self { context, load }
+        Self { context, size }
     }
 
     fn context(
         request: &RouteRequest<'a>,
-        of_input: &mut Load,
-        of_steps: &mut Load,
+        of_input: &mut ValueSize,
+        of_steps: &mut ValueSize,
     ) -> Result<Context<'a, 'a>, Failure> {
         let too_many = |what: &str| {
-            let reason = format!("{what} more than {MAX_VALUES} values, too many for a route");
-            Failure::Wrong(reason)
+            let reason = format!("{what} more than {MAX_VALUES} values, the limit of routes");
+            Failure::Invalid(reason)
         };
         let input = of_input.val(request.input);
         let input = input.ok_or_else(|| too_many("the input has"))?;
@@ -176,81 +173,82 @@ impl Expression {
     /// Compiles `source`.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
-    pub(crate) fn compile(source: &str, beside: Beside<'_>) -> Result<Self, Vec<Mistake>> {
+    /// All mistakes in it.
+    pub(crate) fn compile(source: &str, extra: ExtraVariables<'_>) -> Result<Self, Vec<Mistake>> {
         let whole = |reason: String| vec![Mistake { offset: 0, reason }];
         if source.len() > MAX_EXPRESSION_BYTES {
             let length = source.len();
             return Err(whole(format!(
-                "the expression has {length} bytes, the maximum is {MAX_EXPRESSION_BYTES}"
+                "the expression has {length} bytes, more than the limit of {MAX_EXPRESSION_BYTES}"
             )));
         }
-        // A thread of its own: it may be as deep as it is long until its depth is known.
+        // A separate thread: until its depth is known, it may be as deep as it is long.
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
-                .name("reading an expression".to_owned())
-                .stack_size(READING_STACK_BYTES);
-            let reading = thread.spawn_scoped(scope, || Self::read(source, beside));
-            match reading.map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(read)) => read,
-                Ok(Err(_)) => Err(whole(BROKE_DOWN.to_owned())),
-                Err(error) => Err(whole(format!("there is no thread to read it: {error}"))),
+                .name("compiling an expression".to_owned())
+                .stack_size(COMPILE_STACK_BYTES);
+            let compiling = thread.spawn_scoped(scope, || Self::compile_here(source, extra));
+            match compiling.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(compiled)) => compiled,
+                Ok(Err(_)) => Err(whole(PANICKED.to_owned())),
+                Err(error) => Err(whole(format!(
+                    "cannot start a thread to compile it: {error}"
+                ))),
             }
         })
     }
 
-    fn read(source: &str, beside: Beside<'_>) -> Result<Self, Vec<Mistake>> {
+    fn compile_here(source: &str, extra: ExtraVariables<'_>) -> Result<Self, Vec<Mistake>> {
         let program = LANGUAGE.compile(source).map_err(|errors| {
             let errors = errors.errors.iter();
             errors
                 .map(|error| Mistake {
                     offset: offset(source, error.pos),
-                    reason: format!("it is no CEL: {}", syntax_error(&error.msg)),
+                    reason: format!("invalid CEL: {}", syntax_error(&error.msg)),
                 })
                 .collect::<Vec<_>>()
         })?;
-        let found = Findings::of(&program, beside);
+        let found = Findings::of(&program, extra);
         match found.mistakes {
             mistakes if mistakes.is_empty() => Ok(Self {
                 source: source.to_owned(),
                 program,
                 apps: found.apps,
-                sees_steps: found.sees_steps,
+                reads_steps: found.reads_steps,
                 multiplies: found.multiplies,
             }),
             mistakes => Err(mistakes),
         }
     }
 
-    /// The expression as it was written.
+    /// Returns the source.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Whether a condition holds.
-    pub(crate) fn holds(&self, scene: &Scene<'_>) -> Result<bool, Failure> {
-        match self.value(scene)? {
+    /// Evaluates a condition.
+    pub(crate) fn holds(&self, variables: &Variables<'_>) -> Result<bool, Failure> {
+        match self.value(variables)? {
             Value::Bool(holds) => Ok(holds),
-            other => Err(Failure::Wrong(format!(
-                "a condition gives true or false, this one gives {}",
+            other => Err(Failure::Invalid(format!(
+                "expected a boolean, got {}",
                 kind(&other)
             ))),
         }
     }
 
-    /// A key as text: texts as they are, numbers and truth values as JSON writes them. None if it
-    /// is null or empty.
-    pub(crate) fn text(&self, scene: &Scene<'_>) -> Result<Option<String>, Failure> {
-        let text = match self.value(scene)? {
+    /// Evaluates a key as text: numbers and booleans as in JSON. `None` if it is null or empty.
+    pub(crate) fn text(&self, variables: &Variables<'_>) -> Result<Option<String>, Failure> {
+        let text = match self.value(variables)? {
             Value::String(text) => text.to_string(),
             Value::Int(number) => number.to_string(),
             Value::UInt(number) => number.to_string(),
             Value::Float(number) => Json::from(number).to_string(),
-            Value::Bool(truth) => truth.to_string(),
+            Value::Bool(boolean) => boolean.to_string(),
             Value::Null => String::new(),
             other => {
-                return Err(Failure::Wrong(format!(
-                    "a text, a number or a truth value is expected, it gives {}",
+                return Err(Failure::Invalid(format!(
+                    "expected text, a number or a boolean, got {}",
                     kind(&other)
                 )));
             }
@@ -258,37 +256,42 @@ impl Expression {
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
-    /// What it gives as JSON; none if that is `optional.none()`.
-    pub(crate) fn json(&self, scene: &Scene<'_>, room: &mut Room) -> Result<Option<Json>, Failure> {
-        self.evaluate(scene, |value| room.json(value).map_err(Failure::Wrong))
+    /// Evaluates it as JSON; `None` for `optional.none()`.
+    pub(crate) fn json(
+        &self,
+        variables: &Variables<'_>,
+        limits: &mut OutputLimits,
+    ) -> Result<Option<Json>, Failure> {
+        self.evaluate(variables, |value| {
+            limits.json(value).map_err(Failure::Invalid)
+        })
     }
 
-    fn value(&self, scene: &Scene<'_>) -> Result<Value, Failure> {
-        self.evaluate(scene, |value| Value::try_from(value).map_err(failure))
+    fn value(&self, variables: &Variables<'_>) -> Result<Value, Failure> {
+        self.evaluate(variables, |value| Value::try_from(value).map_err(failure))
     }
 
-    /// Its value as `read` takes it: one that borrows is not copied before.
+    /// Evaluates it and converts the value by `read`; a borrowed value is not copied before.
     fn evaluate<T>(
         &self,
-        scene: &Scene<'_>,
+        variables: &Variables<'_>,
         read: impl FnOnce(&dyn Val) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let context = scene.context.as_ref().map_err(Clone::clone)?;
-        let Load { values, bytes } = scene.load;
+        let context = variables.context.as_ref().map_err(Clone::clone)?;
+        let ValueSize { values, bytes } = variables.size;
         if self.multiplies && values.saturating_mul(bytes) > MAX_REPEATED_BYTES {
-            let reason =
-                "it repeats what it sees for each item of a list, and there is too much of it";
-            return Err(Failure::Wrong(reason.to_owned()));
+            let reason = "it repeats its variables for each item of a list, which could take too much memory";
+            return Err(Failure::Invalid(reason.to_owned()));
         }
-        let value = fenced(|| {
+        let value = catch_panic(|| {
             let value = Value::resolve_val(self.program.expression(), context);
             read(value.map_err(failure)?.as_ref())
         });
-        value.map_err(Failure::Wrong)?
+        value.map_err(Failure::Invalid)?
     }
 }
 
-/// Whether `steps.name` is CEL and means a step: no word that CEL keeps for itself.
+/// Returns whether `text` is a valid name in CEL, so not a keyword.
 pub(crate) fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.chars().all(plain)
@@ -299,31 +302,31 @@ pub(crate) fn is_name(text: &str) -> bool {
 
 fn failure(error: ExecutionError) -> Failure {
     match error {
-        ExecutionError::NoSuchKey(key) => Failure::Lacks(format!("'{}'", truncated(&key))),
-        ExecutionError::IndexOutOfBounds(_) => Failure::Lacks("so many items in a list".to_owned()),
-        other => Failure::Wrong(truncated(&other.to_string())),
+        ExecutionError::NoSuchKey(key) => Failure::Missing(format!("'{}'", truncated(&key))),
+        ExecutionError::IndexOutOfBounds(_) => Failure::Missing("the list item".to_owned()),
+        other => Failure::Invalid(truncated(&other.to_string())),
     }
 }
 
-/// Evaluates. Expressions are ours, but their values are strangers': should the crate panic over
-/// some, that submission fails and nothing else.
-fn fenced<T>(call: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|_| BROKE_DOWN.to_owned())
+/// Calls `call`. The values of expressions come from submitters: if the crate panics over them,
+/// only that submission fails.
+fn catch_panic<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| PANICKED.to_owned())
 }
 
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "a truth value",
+        Value::Bool(_) => "a boolean",
         Value::Int(_) | Value::UInt(_) | Value::Float(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "text",
         Value::List(_) => "a list",
         Value::Map(_) => "an object",
-        _ => "something else",
+        _ => "another type",
     }
 }
 
-/// Bytes before a position: line and column (characters), both from 1.
+/// Returns the offset (bytes) of a position: line and column (characters), both from 1.
 fn offset(source: &str, (line, column): (isize, isize)) -> usize {
     let (Ok(line), Ok(column)) = (usize::try_from(line), usize::try_from(column)) else {
         return 0;
@@ -339,7 +342,7 @@ fn offset(source: &str, (line, column): (isize, isize)) -> usize {
     start + within
 }
 
-/// The parser's message without what it had expected instead: that is half of the language.
+/// Returns the parser's message without the list of expected tokens, which is long.
 fn syntax_error(message: &str) -> String {
     let message = message.trim_start_matches("Syntax error: ");
     truncated(message.split(" expecting {").next().unwrap_or(message))
@@ -359,18 +362,18 @@ mod tests {
     use super::*;
     use crate::request::{AppLoadEstimate, Draw};
 
-    /// The apps of the file.
+    /// Returns the apps of the file.
     pub(super) fn apps() -> BTreeSet<AppId> {
         let names = ["a/one", "a/two"].into_iter();
         names.map(|name| AppId::parse(name).unwrap()).collect()
     }
 
-    /// A condition.
+    /// Compiles a condition.
     pub(super) fn compile(source: &str) -> Result<Expression, Vec<Mistake>> {
-        Expression::compile(source, Beside::Apps(&apps()))
+        Expression::compile(source, ExtraVariables::Apps(&apps()))
     }
 
-    /// A submission with this input and nothing else.
+    /// Returns a submission with this input and nothing else.
     fn bare(input: &Json) -> RouteRequest<'_> {
         static HEADERS: BTreeMap<String, String> = BTreeMap::new();
         static APPS: BTreeMap<AppId, AppLoadEstimate> = BTreeMap::new();
@@ -400,7 +403,7 @@ mod tests {
             ..bare(input)
         };
         let expression = compile(source).unwrap();
-        expression.value(&Scene::new(&request))
+        expression.value(&Variables::new(&request))
     }
 
     fn holds(source: &str, input: Json) -> bool {
@@ -408,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn input_headers_and_key_are_seen() {
+    fn input_headers_and_key_are_readable() {
         let input = || json!({"width": 1024, "height": 1024, "model": "shapes", "loras": [{"name": "a"}], "scale": 1.5});
         for condition in [
             "input.width * input.height <= 1048576",
@@ -427,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn how_apps_stand_is_seen_and_numbers_of_both_kinds_compare() {
+    fn the_load_of_apps_is_readable_and_both_number_types_compare() {
         let one = AppLoadEstimate {
             cost: 0.5,
             wait_s: f64::INFINITY,
@@ -448,8 +451,8 @@ mod tests {
             apps: &apps,
             ..bare(&input)
         };
-        let scene = Scene::new(&request);
-        let holds = |source: &str| compile(source).unwrap().holds(&scene);
+        let variables = Variables::new(&request);
+        let holds = |source: &str| compile(source).unwrap().holds(&variables);
         for condition in [
             "apps['a/one'].cost < 1",
             "apps['a/one'].cost <= input.budget && apps['a/two'].cost > input.budget",
@@ -464,7 +467,7 @@ mod tests {
         }
         assert_eq!(
             holds("apps[input.budget == 1 ? 'b/none' : 'a/one'].idle > 0"),
-            Err(Failure::Lacks("'b/none'".to_owned()))
+            Err(Failure::Missing("'b/none'".to_owned()))
         );
     }
 
@@ -484,15 +487,15 @@ mod tests {
     #[test]
     fn absent_values_and_wrong_values_have_different_errors() {
         let value = |source, input| evaluate(source, &input, &[]);
-        let lacks = |name: &str| Err(Failure::Lacks(name.to_owned()));
-        assert_eq!(value("input.width > 1", json!({})), lacks("'width'"));
+        let missing = |name: &str| Err(Failure::Missing(name.to_owned()));
+        assert_eq!(value("input.width > 1", json!({})), missing("'width'"));
         assert_eq!(
             value("headers['x-plan'] == 'a'", json!({})),
-            lacks("'x-plan'")
+            missing("'x-plan'")
         );
         assert!(matches!(
             value("input.a[0] > 1", json!({"a": []})),
-            Err(Failure::Lacks(_))
+            Err(Failure::Missing(_))
         ));
         for (source, input) in [
             ("input.width * 2 > 1", json!({"width": "wide"})),
@@ -502,17 +505,17 @@ mod tests {
         ] {
             let failure = value(source, input).unwrap_err();
             assert!(
-                matches!(failure, Failure::Wrong(_)),
+                matches!(failure, Failure::Invalid(_)),
                 "{source}: {failure:?}"
             );
         }
     }
 
     #[test]
-    fn a_condition_gives_true_or_false_and_a_key_a_text() {
+    fn a_condition_is_a_boolean_and_a_key_is_text() {
         let input = json!({"id": 7, "f": 0.5, "t": "a", "n": null, "e": ""});
-        let scene = Scene::new(&bare(&input));
-        let text = |source: &str| compile(source).unwrap().text(&scene);
+        let variables = Variables::new(&bare(&input));
+        let text = |source: &str| compile(source).unwrap().text(&variables);
         let some = |text: &str| Ok(Some(text.to_owned()));
         assert_eq!(text("input.id"), some("7"));
         assert_eq!(text("input.f"), some("0.5"));
@@ -523,7 +526,7 @@ mod tests {
             [Ok(None), Ok(None), Ok(None)]
         );
         assert!(text("input").is_err());
-        assert!(compile("input.id").unwrap().holds(&scene).is_err());
+        assert!(compile("input.id").unwrap().holds(&variables).is_err());
     }
 
     #[test]
@@ -544,7 +547,7 @@ mod tests {
             deep("true?1:", "1", ""),
             deep("true&&", "true", ""),
         ];
-        // Half of what a thread of the router has.
+        // Half the stack of a router's thread.
         let thread = std::thread::Builder::new()
             .name("evaluating".to_owned())
             .stack_size(1024 * 1024);
@@ -553,7 +556,7 @@ mod tests {
                 let input = json!({});
                 // It may be refused, or fail; it returns.
                 if let Ok(expression) = compile(&source) {
-                    let _ = expression.value(&Scene::new(&bare(&input)));
+                    let _ = expression.value(&Variables::new(&bare(&input)));
                 }
             }
             for allowed in [
@@ -568,7 +571,7 @@ mod tests {
             ] {
                 let input = json!({});
                 let expression = compile(&allowed).unwrap();
-                let _ = expression.value(&Scene::new(&bare(&input)));
+                let _ = expression.value(&Variables::new(&bare(&input)));
             }
             let sum = |terms: usize| compile(&vec!["1"; terms].join("+"));
             assert!(sum(MAX_LEVELS).is_ok());

@@ -1,5 +1,5 @@
-//! Mistakes that the parser leaves to the evaluation, found in the syntax tree; and what an
-//! expression looks at.
+//! Finds in the syntax tree the mistakes that the parser accepts, and the variables that an
+//! expression reads.
 
 use std::collections::BTreeSet;
 
@@ -8,116 +8,113 @@ use cel::{Context, ExecutionError, Program};
 use warmq_types::ids::AppId;
 
 use super::json::{APP_FIELDS, string};
-use super::{AppsSeen, Beside, LANGUAGE, MAX_LEVELS, Mistake, truncated};
+use super::{AppsRead, ExtraVariables, LANGUAGE, MAX_LEVELS, Mistake, truncated};
 
-/// What is found in a program.
+/// Result of a review.
 pub(super) struct Findings {
     pub(super) mistakes: Vec<Mistake>,
-    /// The apps that it may look at.
-    pub(super) apps: AppsSeen,
-    /// Whether it looks at what steps gave.
-    pub(super) sees_steps: bool,
-    /// Whether a list that it makes may hold a variable once for each item of another.
+    /// Apps that it may read.
+    pub(super) apps: AppsRead,
+    /// Whether it reads the outputs of steps.
+    pub(super) reads_steps: bool,
+    /// Whether a list that it builds may repeat a variable for each item of another list.
     pub(super) multiplies: bool,
 }
 
 impl Findings {
-    /// Looks at a program in its surroundings.
-    pub(super) fn of(program: &Program, beside: Beside<'_>) -> Self {
+    /// Reviews a program with the variables of its location.
+    pub(super) fn of(program: &Program, extra: ExtraVariables<'_>) -> Self {
         let mut review = Review {
             program,
-            beside,
+            extra,
             loops: Vec::new(),
-            gathered: None,
-            gathering: false,
+            item: None,
+            in_item: false,
             levels: 0,
             findings: Self {
                 mistakes: Vec::new(),
-                apps: AppsSeen::These(BTreeSet::new()),
-                sees_steps: false,
+                apps: AppsRead::Named(BTreeSet::new()),
+                reads_steps: false,
                 multiplies: false,
             },
         };
-        review.look(program.expression());
+        review.visit(program.expression());
         review.findings
     }
 }
 
 struct Review<'p> {
     program: &'p Program,
-    beside: Beside<'p>,
-    /// The variables of the loops around the place that is looked at, the innermost last.
+    extra: ExtraVariables<'p>,
+    /// Variables of the loops around the current expression, the innermost last.
     loops: Vec<Vec<&'p str>>,
-    /// What the loop there puts into its list for each item: the expression's id.
-    gathered: Option<u64>,
-    /// Whether the place is within that.
-    gathering: bool,
-    /// Levels above the place.
+    /// Id of the expression that the innermost loop adds to its list for each item.
+    item: Option<u64>,
+    /// Whether the current expression is part of such an item.
+    in_item: bool,
+    /// Levels above the current expression.
     levels: usize,
     findings: Findings,
 }
 
 impl<'p> Review<'p> {
-    fn look(&mut self, expression: &'p IdedExpr) {
+    fn visit(&mut self, expression: &'p IdedExpr) {
         if self.levels == MAX_LEVELS {
-            let reason = format!("it is nested more than {MAX_LEVELS} levels deep");
+            let reason = format!("nested more than {MAX_LEVELS} levels deep");
             return self.note(expression, reason);
         }
-        let outer = self.gathering;
-        self.gathering |= self.gathered == Some(expression.id);
+        let outer = self.in_item;
+        self.in_item |= self.item == Some(expression.id);
         self.levels += 1;
         match Member::of(expression) {
-            Some(member) => self.look_at_member(expression, &member),
-            None => self.look_at(expression),
+            Some(member) => self.visit_member(expression, &member),
+            None => self.visit_plain(expression),
         }
         self.levels -= 1;
-        self.gathering = outer;
+        self.in_item = outer;
     }
 
-    fn look_at(&mut self, expression: &'p IdedExpr) {
+    fn visit_plain(&mut self, expression: &'p IdedExpr) {
         match &expression.expr {
-            Expr::Ident(name) => self.look_at_name(expression, name),
+            Expr::Ident(name) => self.visit_variable(expression, name),
             Expr::Call(call) => {
-                call.args.iter().for_each(|argument| self.look(argument));
+                call.args.iter().for_each(|argument| self.visit(argument));
                 match &call.target {
                     Some(target) if is_optional(target) => {
-                        if !answers(&format!("optional.{}()", call.func_name)) {
+                        if !function_exists(&format!("optional.{}()", call.func_name)) {
                             let name = &call.func_name;
-                            self.note(
-                                expression,
-                                format!("there is no function 'optional.{name}'"),
-                            );
+                            self.note(expression, format!("unknown function 'optional.{name}'"));
                         }
                     }
                     target => {
-                        target.iter().for_each(|target| self.look(target));
+                        target.iter().for_each(|target| self.visit(target));
                         if call.func_name.starts_with(|c: char| c.is_alphabetic()) {
-                            self.look_at_function(expression, &call.func_name, &call.args);
+                            self.visit_function(expression, &call.func_name, &call.args);
                         }
                     }
                 }
             }
-            Expr::List(list) => list.elements.iter().for_each(|item| self.look(item)),
+            Expr::List(list) => list.elements.iter().for_each(|item| self.visit(item)),
             Expr::Map(map) => {
                 for entry in &map.entries {
                     if let EntryExpr::MapEntry(entry) = &entry.expr {
-                        self.look(&entry.key);
-                        self.look(&entry.value);
+                        self.visit(&entry.key);
+                        self.visit(&entry.value);
                     }
                 }
             }
-            Expr::Comprehension(each) => self.look_at_loop(expression, each),
+            Expr::Comprehension(each) => self.visit_loop(expression, each),
             Expr::Struct(made) => {
-                self.note(expression, format!("there is no type '{}'", made.type_name));
+                self.note(expression, format!("unknown type '{}'", made.type_name));
             }
             Expr::Select(_) | Expr::Literal(_) | Expr::Unspecified => {}
         }
     }
 
-    fn look_at_loop(&mut self, expression: &'p IdedExpr, each: &'p ComprehensionExpr) {
-        self.look(&each.iter_range);
-        self.look(&each.accu_init);
-        self.no_loop_around(expression);
+    fn visit_loop(&mut self, expression: &'p IdedExpr, each: &'p ComprehensionExpr) {
+        self.visit(&each.iter_range);
+        self.visit(&each.accu_init);
+        self.reject_in_loop(expression);
         let variables = [
             Some(&each.iter_var),
             each.iter_var2.as_ref(),
@@ -125,59 +122,59 @@ impl<'p> Review<'p> {
         ];
         let variables = variables.into_iter().flatten().map(String::as_str);
         self.loops.push(variables.collect());
-        self.gathered = gathered(each);
+        self.item = added_item(each);
         for part in [&each.loop_cond, &each.loop_step, &each.result] {
-            self.look(part);
+            self.visit(part);
         }
-        self.gathered = None;
+        self.item = None;
         self.loops.pop();
     }
 
-    fn look_at_name(&mut self, expression: &IdedExpr, name: &str) {
-        if self.is_of_a_loop(name) {
+    fn visit_variable(&mut self, expression: &IdedExpr, name: &str) {
+        if self.is_loop_variable(name) {
             return;
         }
-        let variables = self.beside.variables();
+        let variables = self.extra.names();
         if !variables.contains(&name) {
             if LANGUAGE.types().find_type(name).is_none() {
                 let known = variables.join(", ");
-                // One word alone was hardly meant as an expression.
+                // A single word probably is a missing quotation.
                 let quoted = match expression.id == self.program.expression().id {
-                    true => format!("; a text that is meant as it stands is written \"'{name}'\""),
+                    true => format!("; write literal text as \"'{name}'\""),
                     false => String::new(),
                 };
-                let reason = format!("there is no '{name}'; known here: {known}{quoted}");
+                let reason = format!("unknown variable '{name}'; known: {known}{quoted}");
                 self.note(expression, reason);
             }
             return;
         }
-        self.findings.multiplies |= self.gathering;
+        self.findings.multiplies |= self.in_item;
         match name {
-            "apps" => self.findings.apps = AppsSeen::All,
+            "apps" => self.findings.apps = AppsRead::All,
             "steps" => self.note(
                 expression,
-                "steps are named one by one: steps.name.output".to_owned(),
+                "a step must be named literally: steps.<name>.output".to_owned(),
             ),
             _ => {}
         }
     }
 
-    fn look_at_member(&mut self, expression: &'p IdedExpr, member: &Member<'p>) {
+    fn visit_member(&mut self, expression: &'p IdedExpr, member: &Member<'p>) {
         if self.is(member.of, "apps") {
             return match member.name {
-                Name::Written(name) => self.look_at_app(expression, name),
+                Name::Written(name) => self.visit_app(expression, name),
                 Name::Computed(index) => {
-                    self.findings.apps = AppsSeen::All;
-                    self.look(index);
+                    self.findings.apps = AppsRead::All;
+                    self.visit(index);
                 }
             };
         }
         if self.is(member.of, "steps") {
-            return self.look_at_step(expression, member, None);
+            return self.visit_step(expression, member, None);
         }
         if let Some(inner) = Member::of(member.of) {
             if self.is(inner.of, "steps") {
-                return self.look_at_step(member.of, &inner, Some(member));
+                return self.visit_step(member.of, &inner, Some(member));
             }
             if let Name::Written(field) = member.name
                 && self.is(inner.of, "apps")
@@ -186,62 +183,61 @@ impl<'p> Review<'p> {
                 let known = APP_FIELDS.map(|(known, _)| known).join(", ");
                 self.note(
                     expression,
-                    format!("apps have no '{field}'; they have {known}"),
+                    format!("unknown app field '{field}'; known: {known}"),
                 );
             }
         }
-        self.look(member.of);
+        self.visit(member.of);
         if let Name::Computed(index) = member.name {
-            self.look(index);
+            self.visit(index);
         }
     }
 
-    fn look_at_app(&mut self, expression: &IdedExpr, name: &str) {
-        let Beside::Apps(apps) = self.beside else {
+    fn visit_app(&mut self, expression: &IdedExpr, name: &str) {
+        let ExtraVariables::Apps(apps) = self.extra else {
             return;
         };
         match AppId::parse(name).ok().filter(|app| apps.contains(app)) {
             Some(app) => {
-                if let AppsSeen::These(seen) = &mut self.findings.apps {
+                if let AppsRead::Named(seen) = &mut self.findings.apps {
                     seen.insert(app);
                 }
             }
             None => {
-                let reason = format!("no app of this file is named '{name}'");
+                let reason = format!("app '{name}' is not declared in this file");
                 self.note(expression, reason);
             }
         }
     }
 
-    /// `at`: the step's name. `of_it`: what is asked of it.
-    fn look_at_step(&mut self, at: &IdedExpr, step: &Member<'_>, of_it: Option<&Member<'_>>) {
-        self.findings.sees_steps = true;
-        self.findings.multiplies |= self.gathering;
-        let (Beside::Steps(earlier), Name::Written(name)) = (self.beside, step.name) else {
-            let reason = "steps are named one by one: steps.name.output";
+    /// `at`: the step's name. `member`: the member of it that is read.
+    fn visit_step(&mut self, at: &IdedExpr, step: &Member<'_>, member: Option<&Member<'_>>) {
+        self.findings.reads_steps = true;
+        self.findings.multiplies |= self.in_item;
+        let (ExtraVariables::Steps(earlier), Name::Written(name)) = (self.extra, step.name) else {
+            let reason = "a step must be named literally: steps.<name>.output";
             return self.note(at, reason.to_owned());
         };
         if !earlier.iter().any(|step| step == name) {
             let known = match earlier {
-                [] => "this is the first one".to_owned(),
-                earlier => format!("earlier ones: {}", earlier.join(", ")),
+                [] => "no step precedes this one".to_owned(),
+                earlier => format!("earlier steps: {}", earlier.join(", ")),
             };
-            return self.note(at, format!("there is no earlier step '{name}'; {known}"));
+            return self.note(at, format!("unknown step '{name}'; {known}"));
         }
-        if !of_it.is_some_and(|member| matches!(member.name, Name::Written("output"))) {
-            let reason =
-                format!("what a step gave is steps.{name}.output, and nothing else of it is known");
+        if !member.is_some_and(|member| matches!(member.name, Name::Written("output"))) {
+            let reason = format!("a step has only an output: steps.{name}.output");
             self.note(at, reason);
         }
     }
 
-    fn look_at_function(&mut self, expression: &IdedExpr, name: &str, arguments: &[IdedExpr]) {
+    fn visit_function(&mut self, expression: &IdedExpr, name: &str, arguments: &[IdedExpr]) {
         if !is_function(name) {
-            self.note(expression, format!("there is no function '{name}'"));
+            self.note(expression, format!("unknown function '{name}'"));
         }
         if name == "matches" {
-            // It is compiled at each evaluation.
-            self.no_loop_around(expression);
+            // The pattern is compiled at each evaluation.
+            self.reject_in_loop(expression);
             match arguments.last().map(|argument| &argument.expr) {
                 Some(Expr::Literal(LiteralValue::String(pattern))) => {
                     if let Err(reason) = regex(pattern.inner()) {
@@ -250,28 +246,27 @@ impl<'p> Review<'p> {
                 }
                 _ => self.note(
                     expression,
-                    "the pattern of 'matches' is to be written out".to_owned(),
+                    "the pattern of 'matches' must be a literal".to_owned(),
                 ),
             }
         }
     }
 
-    fn no_loop_around(&mut self, expression: &IdedExpr) {
+    fn reject_in_loop(&mut self, expression: &IdedExpr) {
         if !self.loops.is_empty() {
-            let reason =
-                "a loop (all, exists, exists_one, filter, map) can hold no other, nor 'matches'";
+            let reason = "a loop (all, exists, exists_one, filter, map) must not contain a loop or 'matches'";
             self.note(expression, reason.to_owned());
         }
     }
 
-    /// Whether an expression is this variable, which is known here.
+    /// Returns whether an expression is this variable, and not a loop's of the same name.
     fn is(&self, expression: &IdedExpr, variable: &str) -> bool {
         matches!(&expression.expr, Expr::Ident(name) if name == variable)
-            && self.beside.variables().contains(&variable)
-            && !self.is_of_a_loop(variable)
+            && self.extra.names().contains(&variable)
+            && !self.is_loop_variable(variable)
     }
 
-    fn is_of_a_loop(&self, name: &str) -> bool {
+    fn is_loop_variable(&self, name: &str) -> bool {
         self.loops
             .iter()
             .flatten()
@@ -328,8 +323,9 @@ impl<'e> Member<'e> {
     }
 }
 
-/// What a loop adds to its list for each item (`map`, `filter`); none if it makes no list.
-fn gathered(each: &ComprehensionExpr) -> Option<u64> {
+/// Returns the id of the expression that a loop adds to its list for each item (`map`, `filter`);
+/// `None` if it builds no list.
+fn added_item(each: &ComprehensionExpr) -> Option<u64> {
     let mut step = &each.loop_step;
     if let Expr::Call(call) = &step.expr
         && call.func_name == operators::CONDITIONAL
@@ -345,18 +341,19 @@ fn gathered(each: &ComprehensionExpr) -> Option<u64> {
     }
 }
 
-/// Whether it begins `optional.of(x)`, where it is no variable but part of the function's name.
+/// Returns whether `target` is the `optional` of `optional.of(x)`, part of the function's name.
 fn is_optional(target: &IdedExpr) -> bool {
     matches!(&target.expr, Expr::Ident(name) if name == "optional")
 }
 
-/// Whether CEL has such a function, global or of a value.
+/// Returns whether a global function or method exists.
 fn is_function(name: &str) -> bool {
-    answers(&format!("{name}()")) || answers(&format!("(0).{name}()"))
+    function_exists(&format!("{name}()")) || function_exists(&format!("(0).{name}()"))
 }
 
-/// Returns whether the called function exists. The crate has no list of them, but a call shows it.
-fn answers(call: &str) -> bool {
+/// Returns whether the called function exists. The crate does not list its functions, but a call
+/// shows it.
+fn function_exists(call: &str) -> bool {
     let context = Context::with_env(LANGUAGE.clone());
     let called = LANGUAGE
         .compile(call)
@@ -367,7 +364,7 @@ fn answers(call: &str) -> bool {
     )
 }
 
-/// Whether the crate can compile this pattern.
+/// Compiles a pattern as the crate does.
 fn regex(pattern: &str) -> Result<(), String> {
     let mut context = Context::with_env(LANGUAGE.clone());
     context.add_variable_as_val("pattern", string(pattern));
@@ -376,7 +373,7 @@ fn regex(pattern: &str) -> Result<(), String> {
         .map(|program| program.execute(&context))
     {
         Ok(Err(error)) => Err(format!(
-            "it is no regular expression: {}",
+            "invalid regular expression: {}",
             truncated(&error.to_string())
         )),
         _ => Ok(()),
@@ -399,7 +396,7 @@ mod tests {
         assert_eq!(mistake("1 +").0, 3);
         assert_eq!(mistake("input.width > wdith").0, 14);
         assert!(mistake("inptu.width > 1").1.contains("'inptu'"));
-        assert!(mistake("png").1.contains("written \"'png'\""));
+        assert!(mistake("png").1.contains("as \"'png'\""));
         assert!(
             mistake("input.prompt.beginsWith('a')")
                 .1
@@ -411,7 +408,7 @@ mod tests {
         assert!(
             mistake("input.prompt.matches(input.pattern)")
                 .1
-                .contains("written out")
+                .contains("literal")
         );
         assert!(
             mistake("input.a.all(x, input.b.all(y, x == y))")
@@ -426,7 +423,7 @@ mod tests {
                 .contains("bytes")
         );
         assert!(compile("").is_err());
-        // The variables of a loop are known in it, and only there.
+        // The variables of a loop exist only in it.
         assert!(compile("input.a.filter(x, x > 1).all(y, y < 9)").is_ok());
         assert!(mistake("input.a.all(x, x > 1) && x > 1").1.contains("'x'"));
     }
@@ -434,8 +431,8 @@ mod tests {
     #[test]
     fn apps_are_those_of_the_file_and_have_their_fields() {
         let seen = |source: &str| match compile(source).unwrap().apps {
-            AppsSeen::These(apps) => apps.iter().map(AppId::to_string).collect(),
-            AppsSeen::All => vec!["all".to_owned()],
+            AppsRead::Named(apps) => apps.iter().map(AppId::to_string).collect(),
+            AppsRead::All => vec!["all".to_owned()],
         };
         assert_eq!(seen("input.width > 1"), Vec::<String>::new());
         assert_eq!(
@@ -452,11 +449,7 @@ mod tests {
         );
         let three = "apps['a/three'].idle > 0";
         assert_eq!(mistake(three).0, 4);
-        assert!(
-            mistake(three)
-                .1
-                .contains("no app of this file is named 'a/three'")
-        );
+        assert!(mistake(three).1.contains("app 'a/three' is not declared"));
         assert!(mistake("apps.one.idle > 0").1.contains("'one'"));
         for source in [
             "apps['a/one'].speed > 1",
@@ -465,7 +458,7 @@ mod tests {
         ] {
             let reason = mistake(source).1;
             assert!(
-                reason.contains("apps have no 'speed'; they have cost, wait_s"),
+                reason.contains("unknown app field 'speed'; known: cost, wait_s"),
                 "{reason}"
             );
         }
@@ -474,16 +467,17 @@ mod tests {
     #[test]
     fn steps_are_earlier_ones_and_have_an_output() {
         let earlier = ["draw".to_owned(), "cut".to_owned()];
-        let compile = |source: &str, steps| Expression::compile(source, Beside::Steps(steps));
+        let compile =
+            |source: &str, steps| Expression::compile(source, ExtraVariables::Steps(steps));
         for source in [
             "steps.draw.output.images[0].url",
             "steps['draw'].output",
             "steps.draw.?output.orValue(1)",
             "steps.draw.output.map(x, x.url) + steps.cut.output",
         ] {
-            assert!(compile(source, &earlier).unwrap().sees_steps, "{source}");
+            assert!(compile(source, &earlier).unwrap().reads_steps, "{source}");
         }
-        assert!(!compile("input.prompt", &earlier).unwrap().sees_steps);
+        assert!(!compile("input.prompt", &earlier).unwrap().reads_steps);
         let mistake = |source: &str, steps| {
             let mistakes = compile(source, steps).unwrap_err();
             assert_eq!(mistakes.len(), 1, "{source}: {mistakes:?}");
@@ -491,11 +485,11 @@ mod tests {
         };
         assert_eq!(
             mistake("steps.glue.output", &earlier),
-            "there is no earlier step 'glue'; earlier ones: draw, cut"
+            "unknown step 'glue'; earlier steps: draw, cut"
         );
         assert_eq!(
             mistake("steps.glue.output", &[]),
-            "there is no earlier step 'glue'; this is the first one"
+            "unknown step 'glue'; no step precedes this one"
         );
         for source in [
             "steps.draw.state",
@@ -513,23 +507,24 @@ mod tests {
             "steps[input.a].output",
             "steps.all(s, s == 'draw')",
         ] {
-            assert!(mistake(source, &earlier).contains("one by one"), "{source}");
+            assert!(
+                mistake(source, &earlier).contains("named literally"),
+                "{source}"
+            );
         }
-        // Each kind of place has its own variables.
-        assert!(
-            mistake("apps['a/one'].idle", &[]).contains("known here: input, headers, key, steps")
-        );
-        let condition = Expression::compile("steps.draw.output > 1", Beside::Apps(&apps()));
+        // Each location has its own variables.
+        assert!(mistake("apps['a/one'].idle", &[]).contains("known: input, headers, key, steps"));
+        let condition = Expression::compile("steps.draw.output > 1", ExtraVariables::Apps(&apps()));
         assert!(
             condition.unwrap_err()[0]
                 .reason
-                .contains("known here: input, headers, key, apps")
+                .contains("known: input, headers, key, apps")
         );
-        let alone = Expression::compile("steps.draw.output", Beside::Nothing);
+        let alone = Expression::compile("steps.draw.output", ExtraVariables::None);
         assert!(
             alone.unwrap_err()[0]
                 .reason
-                .ends_with("known here: input, headers, key")
+                .ends_with("known: input, headers, key")
         );
     }
 }

@@ -1,5 +1,5 @@
 //! The apps' own paths: `POST /queue/owner/app` and `POST /run/owner/app` with the schema of the
-//! app's input. They are the general ones with everything filled in that is known of the app.
+//! app's input. They are the general ones, completed for the app.
 
 use serde_json::{Value, json};
 use warmq_types::ids::AppId;
@@ -53,13 +53,12 @@ fn links(app: &AppId) -> Value {
     Value::Object(links.collect())
 }
 
-/// Makes a schema that stood alone one that stands at `place` in a document: its references to its
-/// own parts (`#/$defs/…`) lead there.
+/// Moves a schema to `place` in a document: prefixes its references to its own parts (`#/$defs/…`).
 fn move_to(place: &str, schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(|item| move_to(place, item)),
         Value::Object(fields) => {
-            // The document says that once.
+            // The document has one of its own.
             fields.remove("$schema");
             for (key, field) in fields {
                 match field {

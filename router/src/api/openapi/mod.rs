@@ -86,8 +86,8 @@ impl Document {
     }
 }
 
-/// This document: the API, and each app's own paths with the schema of its input. Where keys are
-/// asked for, those apps that the request's key may know of.
+/// Returns this document: the API, and each app's own paths with the schema of its input. If keys
+/// are required, only apps that the request's key may submit to or watch.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -104,7 +104,7 @@ pub(super) async fn show(
     let apps = known_apps(&api, caller.as_ref())
         .await
         .unwrap_or_else(|error| {
-            tracing::warn!(%error, "the documentation names no apps");
+            tracing::warn!(%error, "could not list the apps in the documentation");
             Vec::new()
         });
     Json(document.with_apps(apps))
@@ -120,7 +120,7 @@ async fn known_apps(
     let mut all: Vec<AppId> = api.apps.all().await?.into_iter().collect();
     all.retain(|app| caller.knows(app));
     let mut found = api.store.fleet().schemas(&all).await?;
-    // What a route takes depends on where it leads.
+    // The input of a route depends on its target.
     let routing = api.apps.routing();
     let routes = routing.routes.iter().map(|(name, _)| name);
     let routes = routes.filter(|route| caller.knows(route));

@@ -33,13 +33,13 @@ const STATUSES: [(u16, &str, &str); 14] = [
         "BadRequest",
         "The request is invalid, or the job is in another state.",
     ),
+    (401, "Unauthorized", "The request has no valid key."),
+    (403, "Forbidden", "The key does not allow the request."),
     (
-        401,
-        "Unauthorized",
-        "This router requires a key, and the request has no valid one.",
+        404,
+        "NotFound",
+        "The object does not exist, or has expired.",
     ),
-    (403, "Forbidden", "The request's key does not allow that."),
-    (404, "NotFound", "It does not exist, or no longer exists."),
     (
         405,
         "MethodNotAllowed",

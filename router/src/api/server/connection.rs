@@ -17,9 +17,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::limits::{HEAD_BYTES, Limits};
-use super::patience::{Activity, Busy, Patient};
-use super::request_body::{Arriving, GivenUp, Note};
+use super::limits::{HEAD_BYTES, ServerLimits};
+use super::request_body::{AbortReason, LimitedBody, ReasonCell};
+use super::timeouts::{Busy, ConnectionState, TimeoutStream};
 use super::{ApiError, Routes};
 use crate::api::namespaces;
 use crate::memory::{BodyMemory, HeldBytes};
@@ -29,53 +29,53 @@ use crate::memory::{BodyMemory, HeldBytes};
 pub(super) struct Service {
     pub(super) routes: Routes,
     pub(super) tls: Option<TlsAcceptor>,
-    pub(super) limits: Limits,
+    pub(super) limits: ServerLimits,
     pub(super) memory: BodyMemory,
     /// Cancelled when no further request is accepted.
     pub(super) closing: CancellationToken,
 }
 
-/// Admission of a connection.
+/// Capacity for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum Capacity {
     /// It is served.
     Free,
     /// It receives 503 with Retry-After, since the maximum is being served.
-    None,
+    Exhausted,
 }
 
 impl Service {
     /// Serves a connection until it closes.
-    pub(super) async fn serve(self, stream: TcpStream, admission: Admission) {
+    pub(super) async fn serve(self, stream: TcpStream, capacity: Capacity) {
         let Some(acceptor) = &self.tls else {
-            return self.serve_http(stream, admission).await;
+            return self.serve_http(stream, capacity).await;
         };
         let handshake = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream));
         tokio::select! {
             // No request would be served after it.
             () = self.closing.cancelled() => {}
-            shaken = handshake => match shaken {
-                Ok(Ok(stream)) => self.serve_http(stream, admission).await,
+            result = handshake => match result {
+                Ok(Ok(stream)) => self.serve_http(stream, capacity).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
+                Err(_) => tracing::debug!("a TLS handshake timed out"),
             },
         }
     }
 
-    async fn serve_http<S>(&self, stream: S, admission: Admission)
+    async fn serve_http<S>(&self, stream: S, capacity: Capacity)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Limits { head, idle, .. } = self.limits;
-        let activity = Activity::default();
-        let stream = Patient::new(stream, activity.clone(), head, idle);
-        let service = service_fn(|request| self.answer(request, admission, activity.busy()));
+        let ServerLimits { head, idle, .. } = self.limits;
+        let activity = ConnectionState::default();
+        let stream = TimeoutStream::new(stream, activity.clone(), head, idle);
+        let service = service_fn(|request| self.answer(request, capacity, activity.busy()));
         // HTTP/1.1 only: detecting HTTP/2 would wait without a timeout, and fal's clients do not
         // use it.
         let mut connection = pin!(
             http1::Builder::new()
                 .max_header_size(HEAD_BYTES)
-                .keep_alive(admission == Admission::Free)
+                .keep_alive(capacity == Capacity::Free)
                 .serve_connection(TokioIo::new(stream), service)
         );
         let served = tokio::select! {
@@ -86,7 +86,7 @@ impl Service {
             }
         };
         if let Err(error) = served {
-            tracing::debug!(%error, "a connection broke");
+            tracing::debug!(%error, "a connection failed");
         }
     }
 
@@ -94,35 +94,41 @@ impl Service {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        admission: Admission,
+        capacity: Capacity,
         busy: Busy,
     ) -> Result<Response, Infallible> {
         // Liveness checks are served even at the maximum, so that a busy process is not killed.
-        if admission == Admission::None && request.uri().path() != "/healthz" {
+        if capacity == Capacity::Exhausted && request.uri().path() != "/healthz" {
             return Ok(ApiError::too_many_connections().into_response());
         }
-        let note = Note::default();
+        let reason = ReasonCell::default();
         let held = HeldBytes::new(self.memory.clone());
-        let mut request = request
-            .map(|body| Body::new(Arriving::new(body, self.limits, held.clone(), note.clone())));
+        let mut request = request.map(|body| {
+            Body::new(LimitedBody::new(
+                body,
+                self.limits,
+                held.clone(),
+                reason.clone(),
+            ))
+        });
         request.extensions_mut().insert(held);
         let routes = self.routes.clone();
         let response = routes.oneshot(namespaces::resolved(request)).await?;
-        Ok(match note.read() {
-            Some(GivenUp::TooSlow) => ApiError::too_slow().into_response(),
-            Some(GivenUp::TooMuch) => ApiError::too_many_bodies().into_response(),
-            None => response.map(|body| Body::new(Leaving { body, _busy: busy })),
+        Ok(match reason.get() {
+            Some(AbortReason::TooSlow) => ApiError::too_slow().into_response(),
+            Some(AbortReason::TooMuch) => ApiError::too_many_bodies().into_response(),
+            None => response.map(|body| Body::new(BusyBody { body, _busy: busy })),
         })
     }
 }
 
 /// A response's body; the connection is busy until it is sent.
-struct Leaving {
+struct BusyBody {
     body: Body,
     _busy: Busy,
 }
 
-impl HttpBody for Leaving {
+impl HttpBody for BusyBody {
     type Data = Bytes;
     type Error = axum::Error;
 

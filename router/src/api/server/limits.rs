@@ -16,7 +16,7 @@ pub(super) const REFUSALS: usize = 64;
 
 /// Limits of connections and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Maximum number of connections.
     pub connections: usize,
     /// Timeout of a TLS handshake.
@@ -40,7 +40,7 @@ pub struct Limits {
     pub stalled: Duration,
 }
 
-impl Limits {
+impl ServerLimits {
     /// Returns the defaults for `connections`.
     pub fn new(connections: usize) -> Self {
         Self {

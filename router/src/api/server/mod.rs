@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `limits` | number of clients, and timeouts |
 //! | `connection` | one connection: handshake, requests, end |
-//! | `patience` | timeouts of a request's head and of idle connections |
+//! | `timeouts` | timeouts of a request's head and of idle connections |
 //! | `request_body` | timeout and memory limit of a request's body |
 //!
 //! Each connection is a task of its own, including its TLS handshake, so none delays another. At
@@ -13,8 +13,9 @@
 
 mod connection;
 mod limits;
-mod patience;
+
 mod request_body;
+mod timeouts;
 
 use std::future::poll_fn;
 use std::io;
@@ -34,13 +35,13 @@ use tokio_util::task::TaskTracker;
 use tower::Layer;
 use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 
-pub use limits::Limits;
+pub use limits::ServerLimits;
 pub(super) use request_body::Streamed;
 
 use super::{Api, ApiError, routes};
 use crate::memory::BodyMemory;
 use crate::tls::Tls;
-use connection::{Admission, Service};
+use connection::{Capacity, Service};
 
 /// How long after the stop signal an accepted connection may send a request. Closing an idle or new
 /// connection at once would break a request on its way.
@@ -58,7 +59,7 @@ type Routes = NormalizePath<Router>;
 pub struct Server {
     listener: TcpListener,
     tls: Option<Tls>,
-    limits: Limits,
+    limits: ServerLimits,
 }
 
 impl Server {
@@ -69,10 +70,10 @@ impl Server {
     pub async fn bind(
         address: SocketAddr,
         tls: Option<Tls>,
-        limits: Limits,
+        limits: ServerLimits,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("{address} cannot be listened on; is another router running? (--listen)")
+            format!("cannot listen on {address}: stop the program that uses it, or choose another --listen")
         })?;
         Ok(Self {
             listener,
@@ -117,7 +118,7 @@ impl Server {
         let closing = CancellationToken::new();
         let acceptor = Acceptor {
             connections: TaskTracker::new(),
-            places: Arc::new(Semaphore::new(limits.connections)),
+            served: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(limits::REFUSALS)),
             service: Service {
                 routes: NormalizePathLayer::trim_trailing_slash().layer(routes),
@@ -138,7 +139,7 @@ impl Server {
                 // The client disconnected before the accept.
                 Err(error) if is_clients(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "no connection can be accepted");
+                    tracing::error!(%error, "could not accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
@@ -164,7 +165,7 @@ impl Server {
             }
         };
         if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!("stopping without some answers: their clients are too slow");
+            tracing::warn!("stopped before all responses were sent: their clients are too slow");
         }
     }
 }
@@ -172,32 +173,33 @@ impl Server {
 /// Handles incoming connections.
 struct Acceptor {
     connections: TaskTracker,
-    places: Arc<Semaphore>,
+    served: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     service: Service,
 }
 
 impl Acceptor {
     fn take(&self, stream: TcpStream) {
-        let Some((admission, permit)) = self.admission() else {
+        let Some((capacity, permit)) = self.reserve() else {
             // Closed without a response, which would cost as much as a request.
             return;
         };
         prepare(&stream, self.service.limits.stalled);
         let service = self.service.clone();
         self.connections.spawn(async move {
-            service.serve(stream, admission).await;
+            service.serve(stream, capacity).await;
             drop(permit);
         });
     }
 
-    fn admission(&self) -> Option<(Admission, OwnedSemaphorePermit)> {
-        let admission = |admission, permits: &Arc<Semaphore>| {
+    /// Reserves capacity for one connection; `None` even to refuse it.
+    fn reserve(&self) -> Option<(Capacity, OwnedSemaphorePermit)> {
+        let reserve = |capacity, permits: &Arc<Semaphore>| {
             let permit = Arc::clone(permits).try_acquire_owned().ok()?;
-            Some((admission, permit))
+            Some((capacity, permit))
         };
-        admission(Admission::Free, &self.places)
-            .or_else(|| admission(Admission::None, &self.refusals))
+        reserve(Capacity::Free, &self.served)
+            .or_else(|| reserve(Capacity::Exhausted, &self.refusals))
     }
 }
 

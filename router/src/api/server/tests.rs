@@ -1,4 +1,4 @@
-//! Clients that mean harm, at real sockets, with less patience than usual.
+//! Hostile clients at real sockets, with short timeouts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 
-/// Longer than anything may take here, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+/// Timeout of each test's waits, long enough for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 const SHORT: Duration = Duration::from_millis(300);
 
-fn patient() -> Limits {
-    Limits::new(100)
+fn limits() -> ServerLimits {
+    ServerLimits::new(100)
 }
 
 struct Served {
@@ -32,8 +32,8 @@ struct Served {
     served: JoinHandle<()>,
 }
 
-/// Serves `/healthz`, `/wait` for ever, `/echo` bodies, and whatever else is given.
-async fn serve(limits: Limits, tls: Option<Tls>, more: Router) -> Served {
+/// Serves `/healthz`, `/wait` (never responds), `/echo` and `more`.
+async fn serve(limits: ServerLimits, tls: Option<Tls>, more: Router) -> Served {
     let routes = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/wait", get(std::future::pending::<()>))
@@ -46,7 +46,7 @@ async fn serve(limits: Limits, tls: Option<Tls>, more: Router) -> Served {
     let shutdown = CancellationToken::new();
     Served {
         address,
-        served: tokio::spawn(server.serve(routes, SOON, shutdown.clone())),
+        served: tokio::spawn(server.serve(routes, TIMEOUT, shutdown.clone())),
         shutdown,
     }
 }
@@ -56,34 +56,34 @@ impl Served {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// What a fresh connection is answered.
+    /// Sends a request on a new connection, and returns the response.
     async fn ask(&self, request: &str) -> String {
         let mut client = self.connect().await;
         client.write_all(request.as_bytes()).await.unwrap();
         rest(&mut client).await
     }
 
-    /// Whether it serves as it should.
-    async fn is_well(&self) {
+    /// Asserts that it serves requests.
+    async fn assert_serves(&self) {
         let answer = self.ask("GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n");
         assert!(answer.await.starts_with("HTTP/1.1 200"));
     }
 }
 
-/// Everything until the server closes the connection, which it must.
+/// Reads until the server closes the connection, which it must.
 async fn rest(client: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut answer = Vec::new();
     // A reset ends it as well.
-    let read = tokio::time::timeout(SOON, client.read_to_end(&mut answer));
+    let read = tokio::time::timeout(TIMEOUT, client.read_to_end(&mut answer));
     let _ = read.await.expect("the server closes the connection");
     String::from_utf8(answer).unwrap()
 }
 
 #[tokio::test]
 async fn a_client_that_sends_half_a_head_is_disconnected_and_delays_no_other() {
-    let limits = Limits {
+    let limits = ServerLimits {
         head: SHORT,
-        ..patient()
+        ..limits()
     };
     let served = serve(limits, None, Router::new()).await;
     let mut clients = Vec::new();
@@ -95,7 +95,7 @@ async fn a_client_that_sends_half_a_head_is_disconnected_and_delays_no_other() {
             .unwrap();
         clients.push(client);
     }
-    served.is_well().await;
+    served.assert_serves().await;
     for mut client in clients {
         assert_eq!(rest(&mut client).await, "");
     }
@@ -103,9 +103,9 @@ async fn a_client_that_sends_half_a_head_is_disconnected_and_delays_no_other() {
 
 #[tokio::test]
 async fn a_silent_client_is_disconnected_before_and_after_a_request() {
-    let limits = Limits {
+    let limits = ServerLimits {
         idle: SHORT,
-        ..patient()
+        ..limits()
     };
     let served = serve(limits, None, Router::new()).await;
     assert_eq!(served.ask("").await, "");
@@ -114,16 +114,16 @@ async fn a_silent_client_is_disconnected_before_and_after_a_request() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_long_is_waited_for() {
+async fn a_slow_handler_has_no_timeout() {
     let slowly = async || {
         tokio::time::sleep(SHORT * 4).await;
         "done"
     };
-    let limits = Limits {
+    let limits = ServerLimits {
         head: SHORT,
         idle: SHORT,
         body: SHORT,
-        ..patient()
+        ..limits()
     };
     let served = serve(limits, None, Router::new().route("/slow", get(slowly))).await;
     let answer = served.ask("GET /slow HTTP/1.1\r\n\r\n").await;
@@ -132,27 +132,27 @@ async fn a_request_that_takes_long_is_waited_for() {
 
 /// Sends a body of `bytes` and returns the answer's status line.
 async fn upload(served: &Served, path: &str, bytes: usize) -> String {
-    let (mut answers, mut says) = served.connect().await.into_split();
+    let (mut receiver, mut sender) = served.connect().await.into_split();
     let head =
         format!("POST {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n");
     let sending = tokio::spawn(async move {
-        says.write_all(head.as_bytes()).await?;
+        sender.write_all(head.as_bytes()).await?;
         for _ in 0..bytes >> 20 {
-            says.write_all(&[0; 1 << 20]).await?;
+            sender.write_all(&[0; 1 << 20]).await?;
         }
-        Ok::<_, io::Error>(says)
+        Ok::<_, io::Error>(sender)
     });
-    let answer = rest(&mut answers).await;
+    let answer = rest(&mut receiver).await;
     // It may have been refused before its end.
     drop(sending.await);
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
-async fn bodies_that_are_passed_on_occupy_no_memory_beyond_their_buffers() {
-    let limits = Limits {
+async fn streamed_bodies_occupy_only_their_buffers() {
+    let limits = ServerLimits {
         bodies: 3 * warmq_objects::WRITE_BUFFER_BYTES,
-        ..patient()
+        ..limits()
     };
     let passing = post(async |Streamed(body): Streamed| {
         let mut parts = body.into_data_stream();
@@ -169,14 +169,14 @@ async fn bodies_that_are_passed_on_occupy_no_memory_beyond_their_buffers() {
     for answer in join_all(three).await {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    served.is_well().await;
+    served.assert_serves().await;
 }
 
 #[tokio::test]
 async fn a_client_that_sends_half_a_body_receives_an_error() {
-    let limits = Limits {
+    let limits = ServerLimits {
         body: SHORT,
-        ..patient()
+        ..limits()
     };
     let served = serve(limits, None, Router::new()).await;
     let answer = served.ask("POST /echo HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf");
@@ -187,8 +187,8 @@ async fn a_client_that_sends_half_a_body_receives_an_error() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_refused() {
-    let served = serve(patient(), None, Router::new()).await;
+async fn an_endless_head_is_rejected() {
+    let served = serve(limits(), None, Router::new()).await;
     let long = "x".repeat(limits::HEAD_BYTES);
     let request = format!("GET /healthz HTTP/1.1\r\nx: {long}\r\n\r\n");
     assert!(served.ask(&request).await.starts_with("HTTP/1.1 431 "));
@@ -199,9 +199,9 @@ async fn a_head_without_end_is_refused() {
 
 #[tokio::test]
 async fn excess_connections_receive_503_and_liveness_is_served() {
-    let limits = Limits {
+    let limits = ServerLimits {
         connections: 1,
-        ..patient()
+        ..limits()
     };
     let served = serve(limits, None, Router::new()).await;
     let mut waiting = served.connect().await;
@@ -209,7 +209,7 @@ async fn excess_connections_receive_503_and_liveness_is_served() {
         .write_all(b"GET /wait HTTP/1.1\r\n\r\n")
         .await
         .unwrap();
-    // Connections are taken in the order in which they came.
+    // Connections are accepted in order.
     let refused = served.ask("POST /echo HTTP/1.1\r\ncontent-length: 0\r\n\r\n");
     let refused = refused.await;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
@@ -223,10 +223,10 @@ async fn excess_connections_receive_503_and_liveness_is_served() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(SOON, served_again).await.unwrap();
+    tokio::time::timeout(TIMEOUT, served_again).await.unwrap();
 }
 
-/// Records that it was dropped, and a response with it.
+/// Records its drop.
 struct Dropped(Arc<AtomicBool>);
 
 impl Drop for Dropped {
@@ -235,12 +235,12 @@ impl Drop for Dropped {
     }
 }
 
-/// A route whose answer never ends, `part` by part, and whether an answer has ended all the same.
+/// Returns a route whose response repeats `part` without end, and whether a response was dropped.
 fn endless(part: Option<Bytes>) -> (Router, Arc<AtomicBool>) {
     let gone = Arc::new(AtomicBool::new(false));
-    let told = gone.clone();
+    let flag = gone.clone();
     let answer = move || {
-        let (dropped, part) = (Dropped(told.clone()), part.clone());
+        let (dropped, part) = (Dropped(flag.clone()), part.clone());
         let parts = stream::unfold(dropped, move |dropped| {
             let part = part.clone();
             async move {
@@ -255,20 +255,20 @@ fn endless(part: Option<Bytes>) -> (Router, Arc<AtomicBool>) {
     (Router::new().route("/endless", get(answer)), gone)
 }
 
-async fn is_noticed(gone: &AtomicBool) {
+async fn wait_for(gone: &AtomicBool) {
     let noticed = async {
         while !gone.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, noticed).await.unwrap();
+    tokio::time::timeout(TIMEOUT, noticed).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_client_that_receives_nothing_is_disconnected() {
-    let limits = Limits {
+    let limits = ServerLimits {
         stalled: Duration::from_secs(1),
-        ..patient()
+        ..limits()
     };
     let (route, gone) = endless(Some(Bytes::from(vec![0; 1 << 20])));
     let served = serve(limits, None, route).await;
@@ -277,16 +277,16 @@ async fn a_client_that_receives_nothing_is_disconnected() {
         .write_all(b"GET /endless HTTP/1.1\r\n\r\n")
         .await
         .unwrap();
-    is_noticed(&gone).await;
+    wait_for(&gone).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_waits_ends_with_its_client() {
+async fn a_waiting_response_ends_with_its_client() {
     let (tls, connector) = certified();
     for tls in [None, Some(tls)] {
         let (route, gone) = endless(None);
         let encrypted = tls.is_some();
-        let served = serve(patient(), tls, route).await;
+        let served = serve(limits(), tls, route).await;
         let ask = b"GET /endless HTTP/1.1\r\n\r\n";
         let mut head = [0; 15];
         if encrypted {
@@ -299,7 +299,7 @@ async fn an_answer_that_waits_ends_with_its_client() {
             client.read_exact(&mut head).await.unwrap();
         }
         assert_eq!(&head, b"HTTP/1.1 200 OK");
-        is_noticed(&gone).await;
+        wait_for(&gone).await;
     }
 }
 
@@ -309,7 +309,7 @@ async fn at_shutdown_silent_clients_are_disconnected_and_responses_completed() {
         tokio::time::sleep(LAST_REQUEST_GRACE * 3).await;
         "done"
     };
-    let served = serve(patient(), None, Router::new().route("/slow", get(slowly))).await;
+    let served = serve(limits(), None, Router::new().route("/slow", get(slowly))).await;
     let mut silent = served.connect().await;
     let mut kept = served.connect().await;
     kept.write_all(b"GET /healthz HTTP/1.1\r\n\r\n")
@@ -322,7 +322,7 @@ async fn at_shutdown_silent_clients_are_disconnected_and_responses_completed() {
         .write_all(b"GET /slow HTTP/1.1\r\n\r\n")
         .await
         .unwrap();
-    served.is_well().await;
+    served.assert_serves().await;
     served.shutdown.cancel();
     assert_eq!(rest(&mut silent).await, "");
     assert!(rest(&mut kept).await.ends_with("ok"));
@@ -362,9 +362,9 @@ async fn shake_hands(served: &Served, connector: &TlsConnector) -> TlsStream<Tcp
 #[tokio::test]
 async fn a_stalled_handshake_delays_no_other() {
     let (tls, connector) = certified();
-    let limits = Limits {
+    let limits = ServerLimits {
         handshake: SHORT,
-        ..patient()
+        ..limits()
     };
     let served = serve(limits, Some(tls), Router::new()).await;
     let mut silent = served.connect().await;
@@ -385,16 +385,16 @@ async fn a_stalled_handshake_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_handshake_under_way_does_not_keep_it_from_stopping() {
+async fn a_stalled_handshake_does_not_delay_shutdown() {
     let (tls, _) = certified();
-    let limits = Limits {
-        handshake: SOON * 3,
-        ..patient()
+    let limits = ServerLimits {
+        handshake: TIMEOUT * 3,
+        ..limits()
     };
     let served = serve(limits, Some(tls), Router::new()).await;
     let mut silent = served.connect().await;
     served.shutdown.cancel();
-    tokio::time::timeout(SOON, served.served)
+    tokio::time::timeout(TIMEOUT, served.served)
         .await
         .unwrap()
         .unwrap();

@@ -10,14 +10,14 @@
 //! | --- | --- |
 //! | `policy_driver` | translates inputs into the policy's events |
 //! | `command_executor` | executes the policy's commands: claims and holds |
-//! | `statistics` | saves what the policy learned |
+//! | `statistics` | saves the policy's statistics |
 //! | `runner_tracker` | runners: turns their events in Redis into the policy's events |
 //! | `hints` | numbers of hints |
 //! | `held_jobs` | the held jobs with their deliveries |
 //! | `clock` | seconds, by Redis' clock |
 //! | `decision_log` | decisions and holds as the job's record describes them |
 //!
-//! All state here is disposable: the next session reads runners and learned statistics from Redis,
+//! All state here is disposable: the next session reads runners and statistics from Redis,
 //! and the broker redelivers the held jobs.
 
 mod clock;
@@ -32,7 +32,7 @@ mod statistics;
 use tokio_util::sync::CancellationToken;
 
 use super::Dispatcher;
-use super::dispatch_loop::{DispatchLoop, Subscriptions};
+use super::dispatch_loop::{DispatchLoop, LaneSubscriptions};
 use super::session::Session;
 use crate::session_error::SessionError;
 use policy_driver::PolicyDriver;
@@ -48,7 +48,7 @@ pub(super) async fn run(
     let dispatching = DispatchLoop {
         dispatcher,
         session,
-        subscriptions: Some(Subscriptions::open(dispatcher).await?),
+        subscriptions: Some(LaneSubscriptions::open(dispatcher).await?),
     };
     let mut driver = PolicyDriver::open(dispatcher).await?;
     dispatching.run(&mut driver, stop).await?;

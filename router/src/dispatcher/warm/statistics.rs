@@ -1,4 +1,4 @@
-//! The policy's learned statistics, saved in Redis for the next leader.
+//! The policy's statistics, saved in Redis for the next leader.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ impl<'a> Statistics<'a> {
         }
     }
 
-    /// Restores what earlier leaders learned, and the models that runners listed.
+    /// Restores the statistics of earlier leaders, and the models that runners listed.
     pub(super) async fn restore(
         &self,
         policy: &mut Warm,
@@ -33,7 +33,7 @@ impl<'a> Statistics<'a> {
     ) -> Result<(), SessionError> {
         for (hint, json) in self.store.stats().read(self.app).await? {
             match serde_json::from_str(&json) {
-                Ok(learned) => policy.learn(hint.map(|hint| hints.number(&hint)), learned),
+                Ok(statistics) => policy.restore(hint.map(|hint| hints.number(&hint)), statistics),
                 Err(error) => tracing::debug!(%error, "skipped statistics of another version"),
             }
         }
@@ -74,7 +74,7 @@ impl<'a> Statistics<'a> {
                 None => None,
             };
             // Encoding cannot fail: string keys, finite numbers.
-            let json = serde_json::to_string(&policy.learned(model)).unwrap_or_default();
+            let json = serde_json::to_string(&policy.statistics(model)).unwrap_or_default();
             fields.push((hint, json));
         }
         if !fields.is_empty() || !forgotten.is_empty() {

@@ -100,9 +100,6 @@ impl PrivateRabbit {
 
     /// Restarts it with the same data at the same address, and waits until it accepts connections.
     /// Kills it first if it runs.
-    ///
-    /// # Errors
-    /// It did not get ready.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.kill9().await?;
         self.process = self.node.spawn(self.folder.path())?;

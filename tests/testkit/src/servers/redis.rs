@@ -76,9 +76,6 @@ impl PrivateRedis {
 
     /// Restarts it with the same data at the same address, and waits until it responds. Kills it
     /// first if it runs.
-    ///
-    /// # Errors
-    /// It did not get ready.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.kill9().await?;
         self.process = spawn(self.folder.path(), self.port, &self.settings)?;

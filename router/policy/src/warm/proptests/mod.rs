@@ -6,15 +6,15 @@ mod world;
 use proptest::prelude::*;
 
 use super::*;
-use world::{CatalogList, JobState, LISTED, LOAD_S, MODELS, Step, World};
+use world::{Action, CatalogList, JobState, LISTED, LOAD_S, MODELS, World};
 
-fn arrivals(low: impl Strategy<Value = bool>) -> impl Strategy<Value = Step> {
+fn arrivals(low: impl Strategy<Value = bool>) -> impl Strategy<Value = Action> {
     let model = prop_oneof![9 => (0..MODELS).prop_map(Some), 1 => Just(None)];
     let patience_s = prop_oneof![3 => Just(f64::INFINITY), 1 => 0.0..30.0f64];
     let failed_on = proptest::sample::subsequence(vec![0, 1, 2, 3], 1..=4);
     let avoid = prop_oneof![4 => Just(Vec::new()), 1 => failed_on];
     let fields = (model, low, patience_s, 0.2..4.0f64, avoid);
-    fields.prop_map(|(model, low, patience_s, run_s, avoid)| Step::Arrive {
+    fields.prop_map(|(model, low, patience_s, run_s, avoid)| Action::Arrive {
         model,
         low,
         patience_s,
@@ -31,38 +31,38 @@ fn fleets(runners: usize) -> impl Strategy<Value = CatalogList> {
     prop_oneof![1 => Just(vec![None; runners]), 2 => mixed]
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_action() -> impl Strategy<Value = Action> {
     prop_oneof![
         12 => arrivals(any::<bool>()),
-        1 => (0usize..4).prop_map(Step::Lose),
-        2 => (0usize..4).prop_map(Step::Join),
-        1 => (0usize..40).prop_map(Step::Cancel),
-        1 => Just(Step::RefuseNext),
+        1 => (0usize..4).prop_map(Action::Lose),
+        2 => (0usize..4).prop_map(Action::Join),
+        1 => (0usize..40).prop_map(Action::Cancel),
+        1 => Just(Action::RefuseNext),
     ]
 }
 
 fn scenario(
-    step: impl Strategy<Value = Step>,
+    action: impl Strategy<Value = Action>,
     gap_s: f64,
-    steps: usize,
-) -> impl Strategy<Value = Vec<(f64, Step)>> {
-    proptest::collection::vec((0.0..gap_s, step), 1..steps)
+    max_actions: usize,
+) -> impl Strategy<Value = Vec<(f64, Action)>> {
+    proptest::collection::vec((0.0..gap_s, action), 1..max_actions)
 }
 
 proptest! {
     /// The world checks each command; at the end no served job is held.
     #[test]
     fn every_job_is_sent_while_a_runner_lives_and_no_busy_or_lost_runner_gets_one(
-        steps in scenario(any_step(), 4.0, 80),
+        actions in scenario(any_action(), 4.0, 80),
         overdue in prop_oneof![Just(6.0), 0.01..1.0f64],
         catalogs in fleets(4),
     ) {
         // Every held job is scanned, as the check of lanes assumes.
         let constants = Constants { overdue, scan: 1000, ..Constants::default() };
         let mut world = World::new(constants, catalogs);
-        for (gap_s, step) in &steps {
+        for (gap_s, action) in &actions {
             world.advance(world.now_s + gap_s);
-            world.step(step);
+            world.perform(action);
         }
         world.refuse_next = false;
         world.join(0);
@@ -81,16 +81,16 @@ proptest! {
     /// run, whatever hotter, younger, bounded, hint-less and low jobs there are.
     #[test]
     fn the_job_that_was_due_first_is_passed_over_for_a_bounded_time(
-        steps in scenario(arrivals(any::<bool>()), 2.0, 150),
+        actions in scenario(arrivals(any::<bool>()), 2.0, 150),
         overdue in prop_oneof![Just(6.0), 0.01..1.0f64],
         residency in prop_oneof![Just(10.0), 0.0..2.0f64],
         catalogs in fleets(3),
     ) {
         let constants = Constants { overdue, residency, ..Constants::default() };
         let mut world = World::new(constants, catalogs);
-        for (gap_s, step) in &steps {
+        for (gap_s, action) in &actions {
             world.advance(world.now_s + gap_s);
-            world.step(step);
+            world.perform(action);
         }
         world.advance(world.now_s + 150.0 * 14.0);
         let is_served = |job: &JobState| {
@@ -109,17 +109,17 @@ proptest! {
 #[test]
 fn a_held_job_goes_to_an_idle_runner_when_its_patience_ends() {
     let mut world = World::new(Constants::default(), vec![None; 2]);
-    let arrive = |patience_s| Step::Arrive {
+    let arrive = |patience_s| Action::Arrive {
         model: Some(0),
         low: false,
         patience_s,
         run_s: 4.0,
         avoid: Vec::new(),
     };
-    world.step(&arrive(f64::INFINITY));
+    world.perform(&arrive(f64::INFINITY));
     // Loaded at 10 s, by estimate free at 12 s, really at 14 s: soon enough to wait.
     world.advance(11.0);
-    world.step(&arrive(1.0));
+    world.perform(&arrive(1.0));
     assert_eq!(world.policy.held(), 1);
     world.advance(11.9);
     assert_eq!(world.policy.held(), 1);

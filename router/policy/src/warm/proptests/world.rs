@@ -24,7 +24,7 @@ pub type CatalogList = Vec<Option<Vec<Model>>>;
 
 /// An input of the world.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum Action {
     Arrive {
         model: Option<u32>,
         low: bool,
@@ -430,9 +430,9 @@ impl World {
         self.free(index, ran);
     }
 
-    pub fn step(&mut self, step: &Step) {
-        match step.clone() {
-            Step::Arrive {
+    pub fn perform(&mut self, action: &Action) {
+        match action.clone() {
+            Action::Arrive {
                 model,
                 low,
                 patience_s,
@@ -461,9 +461,9 @@ impl World {
                 self.jobs.insert(id, job);
                 self.apply(Event::Arrived(arrival));
             }
-            Step::Lose(runner) => self.mark_lost(runner % self.runners.len()),
-            Step::Join(runner) => self.join(runner % self.runners.len()),
-            Step::Cancel(number) => {
+            Action::Lose(runner) => self.mark_lost(runner % self.runners.len()),
+            Action::Join(runner) => self.join(runner % self.runners.len()),
+            Action::Cancel(number) => {
                 if let Some((id, job)) = self.jobs.iter_mut().nth(number)
                     && job.held_until_s.take().is_some()
                 {
@@ -472,7 +472,7 @@ impl World {
                     self.apply(Event::Cancelled { job });
                 }
             }
-            Step::RefuseNext => self.refuse_next = true,
+            Action::RefuseNext => self.refuse_next = true,
         }
     }
 }

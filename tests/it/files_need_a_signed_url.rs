@@ -1,4 +1,5 @@
-//! A link reads its file until it expires, nothing else does, and no browser executes its content.
+//! A signed URL reads its file until it expires, nothing else does, and no browser executes its
+//! content.
 
 use std::time::Duration;
 
@@ -11,42 +12,39 @@ use warmq_tests::system::TIMEOUT;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Splits a link into its permit and its key.
-fn parts(link: &str) -> (String, String) {
-    let (_, rest) = link.split_once("/files/").unwrap();
-    let (permit, key) = rest.split_once('/').unwrap();
-    (permit.to_owned(), key.to_owned())
+/// Splits a URL into its signature and its key.
+fn parts(url: &str) -> (String, String) {
+    let (_, rest) = url.split_once("/files/").unwrap();
+    let (signature, key) = rest.split_once('/').unwrap();
+    (signature.to_owned(), key.to_owned())
 }
 
 #[tokio::test]
-async fn only_a_link_reads_its_file() {
+async fn only_a_signed_url_reads_its_file() {
     let system = System::start().await;
-    let link = system.upload("cat.png", "image/png", b"a cat").await;
+    let url = system.upload("cat.png", "image/png", b"a cat").await;
     let other = system.upload("dog.png", "image/png", b"a dog").await;
-    let found = system.fetch(&link).await;
+    let found = system.fetch(&url).await;
     assert_eq!(
         (found.status, &*found.bytes),
         (StatusCode::OK, &b"a cat"[..])
     );
 
-    let ((permit, key), (_, other_key)) = (parts(&link), parts(&other));
-    let (expires, signature) = permit.split_once('-').unwrap();
+    let ((signature, key), (_, other_key)) = (parts(&url), parts(&other));
+    let (expires, mac) = signature.split_once('-').unwrap();
     let later: u64 = expires.parse::<u64>().unwrap() + 1;
-    let to_write = system.permit("write", &key, unix_s(HOUR)).await;
+    let to_write = system.signature("write", &key, unix_s(HOUR)).await;
     for (path, status) in [
         (format!("/files/{key}"), StatusCode::NOT_FOUND),
-        (format!("/files/{permit}"), StatusCode::NOT_FOUND),
+        (format!("/files/{signature}"), StatusCode::NOT_FOUND),
         (format!("/files/-/{key}"), StatusCode::NOT_FOUND),
         (format!("/files/{expires}-/{key}"), StatusCode::FORBIDDEN),
         (
-            format!("/files/{permit}/{other_key}"),
+            format!("/files/{signature}/{other_key}"),
             StatusCode::FORBIDDEN,
         ),
-        (format!("/files/{permit}/{key}x"), StatusCode::FORBIDDEN),
-        (
-            format!("/files/{later}-{signature}/{key}"),
-            StatusCode::FORBIDDEN,
-        ),
+        (format!("/files/{signature}/{key}x"), StatusCode::FORBIDDEN),
+        (format!("/files/{later}-{mac}/{key}"), StatusCode::FORBIDDEN),
         (format!("/files/{to_write}/{key}"), StatusCode::FORBIDDEN),
     ] {
         let refused = system.get(&path).await;
@@ -54,11 +52,11 @@ async fn only_a_link_reads_its_file() {
         assert!(refused.body["detail"].is_string(), "{path}");
     }
     // The helper's signatures are valid, so the refusals above are due to the changes.
-    let own = system.permit("read", &key, unix_s(HOUR)).await;
+    let own = system.signature("read", &key, unix_s(HOUR)).await;
     let found = system.get(&format!("/files/{own}/{key}")).await;
     assert_eq!(found.status, StatusCode::OK);
     let missing = key.replace("cat", "cow");
-    let own = system.permit("read", &missing, unix_s(HOUR)).await;
+    let own = system.signature("read", &missing, unix_s(HOUR)).await;
     let answer = system.get(&format!("/files/{own}/{missing}")).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     system.cleanup().await;
@@ -72,13 +70,13 @@ async fn a_link_expires_as_requested_with_a_clear_error() {
         .initiate_upload("a.png", "image/png", second)
         .await
         .body;
-    let link = announced["file_url"].as_str().unwrap();
+    let url = announced["file_url"].as_str().unwrap();
     let place = system.path_of(announced["upload_url"].as_str().unwrap());
     let put = system.http(Method::PUT, place, &[], "a").await;
     assert_eq!(put.status, StatusCode::OK);
     let refused =
-        async || Some(system.fetch(link).await).filter(|answer| !answer.status.is_success());
-    let refused = system.until("the link expires", TIMEOUT, refused).await;
+        async || Some(system.fetch(url).await).filter(|answer| !answer.status.is_success());
+    let refused = system.until("the url expires", TIMEOUT, refused).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     let reported = refused.body["detail"].as_str().unwrap();
     assert!(reported.contains("expired"), "{reported}");
@@ -135,8 +133,8 @@ async fn signed_paths_cannot_escape_the_storage() {
         ("uploads/a%0d%0aX-Evil:%201", "uploads/a\r\nX-Evil: 1"),
     ] {
         for signed in [sent, meant] {
-            let permit = system.permit("read", signed, unix_s(HOUR)).await;
-            let (status, answer) = raw(&system, &format!("/files/{permit}/{sent}")).await;
+            let signature = system.signature("read", signed, unix_s(HOUR)).await;
+            let (status, answer) = raw(&system, &format!("/files/{signature}/{sent}")).await;
             assert!((400..500).contains(&status), "{sent}: {answer}");
             assert!(answer.contains("\"detail\""), "{sent}: {answer}");
             assert!(!answer.contains("hidden"), "{sent}: {answer}");
@@ -172,8 +170,8 @@ async fn files_are_served_without_executable_types() {
         ("data.json", "application/json", "application/json"),
         ("a.jpeg", "image/jpeg", "image/jpeg"),
     ] {
-        let link = system.upload(name, content_type, page).await;
-        let found = system.fetch(&link).await;
+        let url = system.upload(name, content_type, page).await;
+        let found = system.fetch(&url).await;
         let header = |name: &str| found.headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(header("content-type"), Some(served), "{name}");
         assert_eq!(header("x-content-type-options"), Some("nosniff"));
@@ -191,9 +189,9 @@ async fn files_are_served_without_executable_types() {
 #[tokio::test]
 async fn head_returns_the_size_of_a_file() {
     let system = System::start().await;
-    let link = system.upload("a.png", "image/png", &[7; 100_000]).await;
+    let url = system.upload("a.png", "image/png", &[7; 100_000]).await;
     let head = system
-        .http(Method::HEAD, system.path_of(&link), &[], "")
+        .http(Method::HEAD, system.path_of(&url), &[], "")
         .await;
     assert_eq!(head.status, StatusCode::OK);
     assert_eq!(head.headers["content-length"], "100000");

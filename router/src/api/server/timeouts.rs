@@ -1,5 +1,8 @@
 //! Timeouts of a connection: it is closed if a request's head stalls, or if it is idle for long
 //! between requests.
+//!
+//! hyper's `header_read_timeout` is not used: it also runs while a kept-alive connection is idle
+//! (hyper 1.12, module proto::h1::conn), so it cannot limit a head to 10 s and idleness to 75 s.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 /// the handler marks its arrival and the end of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Phase {
+enum ConnectionPhase {
     /// Idle: just opened, or waiting for the next request.
     Quiet,
     /// A request's head is arriving.
@@ -27,7 +30,7 @@ enum Phase {
 
 /// State shared by the stream and the handlers of a connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Activity(Arc<Shared>);
+pub(super) struct ConnectionState(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -37,69 +40,69 @@ struct Shared {
     waiting: AtomicWaker,
 }
 
-impl Activity {
+impl ConnectionState {
     /// Marks a request as being handled while the guard lives.
     pub(super) fn busy(&self) -> Busy {
-        self.set(Phase::Busy);
+        self.set(ConnectionPhase::Busy);
         Busy(self.clone())
     }
 
-    fn set(&self, phase: Phase) {
+    fn set(&self, phase: ConnectionPhase) {
         self.0.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ConnectionPhase {
         match self.0.phase.load(Ordering::Relaxed) {
-            busy if busy == Phase::Busy as u8 => Phase::Busy,
-            head if head == Phase::Head as u8 => Phase::Head,
-            _ => Phase::Quiet,
+            busy if busy == ConnectionPhase::Busy as u8 => ConnectionPhase::Busy,
+            head if head == ConnectionPhase::Head as u8 => ConnectionPhase::Head,
+            _ => ConnectionPhase::Quiet,
         }
     }
 }
 
 /// A request that is being handled.
 #[derive(Debug)]
-pub(super) struct Busy(Activity);
+pub(super) struct Busy(ConnectionState);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let Self(activity) = self;
-        activity.set(Phase::Quiet);
-        activity.0.waiting.wake();
+        let Self(state) = self;
+        state.set(ConnectionPhase::Quiet);
+        state.0.waiting.wake();
     }
 }
 
 /// A stream that fails at the timeouts of its phases.
-pub(super) struct Patient<S> {
+pub(super) struct TimeoutStream<S> {
     stream: S,
-    activity: Activity,
+    state: ConnectionState,
     head: Duration,
     idle: Duration,
     /// Phase of the deadline `until`.
-    seen: Phase,
+    seen: ConnectionPhase,
     until: Pin<Box<Sleep>>,
 }
 
-impl<S> Patient<S> {
+impl<S> TimeoutStream<S> {
     /// Returns a stream with the timeouts of a request's head and of an idle connection.
-    pub(super) fn new(stream: S, activity: Activity, head: Duration, idle: Duration) -> Self {
+    pub(super) fn new(stream: S, state: ConnectionState, head: Duration, idle: Duration) -> Self {
         Self {
             stream,
-            activity,
+            state,
             head,
             idle,
-            seen: Phase::Quiet,
+            seen: ConnectionPhase::Quiet,
             until: Box::pin(tokio::time::sleep(idle)),
         }
     }
 
     /// Returns whether the current phase has timed out.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        let phase = self.activity.phase();
+        let phase = self.state.phase();
         let limit = match phase {
-            Phase::Busy => None,
-            Phase::Head => Some(self.head),
-            Phase::Quiet => Some(self.idle),
+            ConnectionPhase::Busy => None,
+            ConnectionPhase::Head => Some(self.head),
+            ConnectionPhase::Quiet => Some(self.idle),
         };
         if phase != self.seen {
             self.seen = phase;
@@ -111,17 +114,17 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.activity.0.waiting.register(cx.waker());
+        self.state.0.waiting.register(cx.waker());
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before && self.activity.phase() == Phase::Quiet {
-            self.activity.set(Phase::Head);
+        if buffer.filled().len() > before && self.state.phase() == ConnectionPhase::Quiet {
+            self.state.set(ConnectionPhase::Head);
         }
         match self.is_over(cx) {
             true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -130,7 +133,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -168,22 +171,22 @@ mod tests {
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
 
-    fn connection() -> (DuplexStream, Patient<DuplexStream>, Activity) {
+    fn connection() -> (DuplexStream, TimeoutStream<DuplexStream>, ConnectionState) {
         let (client, server) = tokio::io::duplex(64);
-        let activity = Activity::default();
-        let patient = Patient::new(server, activity.clone(), HEAD, IDLE);
-        (client, patient, activity)
+        let state = ConnectionState::default();
+        let stream = TimeoutStream::new(server, state.clone(), HEAD, IDLE);
+        (client, stream, state)
     }
 
     /// Waits for the next byte; returns the time until the timeout.
-    async fn patience(server: &mut Patient<DuplexStream>) -> Duration {
+    async fn time_to_timeout(server: &mut TimeoutStream<DuplexStream>) -> Duration {
         let began = Instant::now();
         let error = server.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         began.elapsed()
     }
 
-    /// tokio's timers are exact to a ms.
+    /// Compares durations; tokio's timers have a resolution of 1 ms.
     fn assert_about(measured: Duration, expected: Duration) {
         assert!(
             measured.abs_diff(expected) < Duration::from_millis(5),
@@ -192,29 +195,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_borne_longer_than_half_a_request() {
+    async fn an_idle_connection_outlasts_a_stalled_head() {
         let (_client, mut server, _) = connection();
-        assert_about(patience(&mut server).await, IDLE);
+        assert_about(time_to_timeout(&mut server).await, IDLE);
         let (mut client, mut server, _) = connection();
         client.write_all(b"G").await.unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'G');
-        assert_about(patience(&mut server).await, HEAD);
+        assert_about(time_to_timeout(&mut server).await, HEAD);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_idle_timeout_begins_after_a_response() {
-        let (mut client, mut server, activity) = connection();
+        let (mut client, mut server, state) = connection();
         client.write_all(b"G").await.unwrap();
         server.read_u8().await.unwrap();
-        let busy = activity.busy();
-        let waiting = tokio::spawn(async move { patience(&mut server).await });
+        let busy = state.busy();
+        let waiting = tokio::spawn(async move { time_to_timeout(&mut server).await });
         tokio::task::yield_now().await;
         drop(busy);
         assert_about(waiting.await.unwrap(), IDLE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_that_trickle_in_gain_no_time() {
+    async fn a_slow_head_gains_no_time_by_its_bytes() {
         let (mut client, mut server, _) = connection();
         let dripping = tokio::spawn(async move {
             while client.write_all(b"x").await.is_ok() {
@@ -229,14 +232,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_may_take_as_long_as_it_takes_and_then_there_is_time_for_the_next_request() {
-        let (mut client, mut server, activity) = connection();
+    async fn a_response_has_no_timeout_and_the_idle_timeout_follows_it() {
+        let (mut client, mut server, state) = connection();
         client.write_all(b"G").await.unwrap();
         server.read_u8().await.unwrap();
-        let busy = activity.busy();
+        let busy = state.busy();
         let hour = Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, server.read_u8()).await.is_err());
         drop(busy);
-        assert_about(patience(&mut server).await, IDLE);
+        assert_about(time_to_timeout(&mut server).await, IDLE);
     }
 }

@@ -8,7 +8,7 @@ use warmq_config::Apps;
 use warmq_types::ids::AppId;
 
 use crate::declaration::{Route, Routes};
-use crate::expression::AppsSeen;
+use crate::expression::AppsRead;
 
 /// Returns all routes and apps that a submission to `name` can reach, including `name`.
 pub fn reachable<'a>(routes: &'a Routes, name: &'a AppId) -> BTreeSet<&'a AppId> {
@@ -72,8 +72,8 @@ fn apps_read<'a>(
         .flat_map(Route::conditions);
     conditions
         .flat_map(|condition| match &condition.apps {
-            AppsSeen::These(apps) => apps.iter().collect::<Vec<_>>(),
-            AppsSeen::All => routes.apps().collect(),
+            AppsRead::Named(apps) => apps.iter().collect::<Vec<_>>(),
+            AppsRead::All => routes.apps().collect(),
         })
         .collect()
 }
