@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tqdm import trange
 
 from .data_digits import paint, split
-from .score import digit_features, read_digits
+from .recognizers import digit_features, read_digits
 
 HIDDEN = 64
 PAINTINGS = 24  # of each digit, each a little shifted

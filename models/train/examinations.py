@@ -10,7 +10,7 @@ import numpy as np
 from . import data_digits, data_landscapes, data_shapes
 from .files import write_json
 from .pipeline import draw, load
-from .score import read_digits, read_landscape, read_shape
+from .recognizers import read_digits, read_landscape, read_shape
 
 QUESTIONS = 50
 FILES = {

@@ -5,7 +5,7 @@
 //! | `keys` | all keys; no other file spells one |
 //! | `lua/`, `scripts`, `script_reply` | one file per atomic change, and its replies |
 //! | `jobs`, `record` | records of jobs; parsing a hash into a record |
-//! | `active_jobs` | active jobs per owner |
+//! | `active_jobs_per_key` | active jobs of each API key, for its quota |
 //! | `sticky_routes` | routes' choices for repeated submissions |
 //! | `placement`, `attempts` | placement of waiting jobs; start, lease, end and loss of attempts |
 //! | `flows` | flows and the times of their next evaluation |
@@ -28,7 +28,7 @@
 //!
 //! Every call that asks Redis fails if it is unreachable; `# Errors` names further reasons.
 
-mod active_jobs;
+mod active_jobs_per_key;
 mod api_keys;
 mod attempts;
 mod cancellation;

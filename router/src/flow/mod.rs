@@ -5,7 +5,7 @@
 //! | `evaluator` | evaluates a flow: read, decide, store, submit |
 //! | `transition` | the changes of an evaluation before they are stored |
 //! | `decide` | how a flow proceeds: pure |
-//! | `view`, `steps` | inputs of the steps; their submission |
+//! | `expression_values`, `steps` | inputs of the steps; their submission |
 //! | `versions` | the declarations at the start of a flow |
 //!
 //! Evaluation is an idempotent reconcile with optimistic concurrency: it reads the records of the
@@ -17,10 +17,10 @@
 
 mod decide;
 mod evaluator;
+mod expression_values;
 mod steps;
 mod transition;
 mod versions;
-mod view;
 
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ use evaluator::{Evaluator, StepPublish};
 use steps::StepSubmitter;
 use versions::Versions;
 
+pub(crate) use expression_values::FlowView;
 pub(crate) use steps::StepPreparer;
-pub(crate) use view::FlowView;
 
 /// Events handled at once.
 const PREFETCH: u16 = 64;

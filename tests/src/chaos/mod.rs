@@ -6,7 +6,7 @@
 //! | [`plan`], [`workload`] | faults and submissions, drawn from the seed |
 //! | [`run`](mod@run) | one run |
 //! | [`environment`], [`target`] | private servers, routers and workers; a target of faults |
-//! | [`faults`], [`fault_log`] | execution of the plan, and its log |
+//! | [`injector`], [`fault_log`] | execution of the plan, and its log |
 //! | [`submitters`], `retry` | clients by HTTP and AMQP, and their retries |
 //! | [`observer`] | reported ends: events, replies, records |
 //! | [`ledger`], [`accountant`] | facts about each job; the verdict (pure) |
@@ -16,7 +16,7 @@
 pub mod accountant;
 pub mod environment;
 pub mod fault_log;
-pub mod faults;
+pub mod injector;
 pub mod ledger;
 pub mod observer;
 pub mod plan;

@@ -19,7 +19,7 @@ use warmq_types::job::JobRecord;
 use super::accountant::{Finding, QUARANTINED, Verdict};
 use super::environment::Environment;
 use super::fault_log::FaultLog;
-use super::faults::inject;
+use super::injector::inject;
 use super::ledger::{Account, End, Ledger, Source};
 use super::plan::{Plan, Scale};
 use super::progress::Progress;

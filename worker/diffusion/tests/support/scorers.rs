@@ -1,5 +1,5 @@
 //! Scores a picture against its prompt. models/scorers/README.md describes the rules,
-//! models/train/score.py implements them in Python.
+//! models/train/recognizers.py implements them in Python.
 
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
