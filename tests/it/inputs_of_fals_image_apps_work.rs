@@ -115,7 +115,7 @@ async fn a_size_is_a_name_or_two_sides_and_errors_name_it() {
 }
 
 #[tokio::test]
-async fn a_field_under_two_names_is_refused_and_so_is_a_lora() {
+async fn a_field_under_two_names_is_refused() {
     let system = System::start().await;
     let _painter = painter(&system).await;
     let (path, message) = refusal(&system, json!({"num_inference_steps": 2})).await;
@@ -124,12 +124,92 @@ async fn a_field_under_two_names_is_refused_and_so_is_a_lora() {
         message.contains("'steps' and 'num_inference_steps'"),
         "{message}"
     );
-    let loras = json!([{"path": "a.safetensors", "scale": 0.5}]);
-    let (path, message) = refusal(&system, json!({"loras": loras})).await;
-    assert_eq!(path, json!(["body", "loras"]));
-    assert!(message.contains("does not support LoRA yet"), "{message}");
     let (status, _) = run(&system, json!({"loras": [], "guidance_scale": 2})).await;
     assert_eq!(status, StatusCode::OK);
+    system.cleanup().await;
+}
+
+/// Runs a job with these fields and returns the first picture's pixels.
+async fn pixels(system: &System, fields: Value) -> image::RgbImage {
+    let (status, output) = run(system, fields).await;
+    assert_eq!(status, StatusCode::OK, "{output}");
+    let file = system
+        .fetch(output["images"][0]["url"].as_str().unwrap())
+        .await;
+    image::load_from_memory(&file.bytes).unwrap().into_rgb8()
+}
+
+/// Returns a grey picture of one shade per half, as a `data:` URI.
+fn halves(left: u8, right: u8) -> String {
+    let shade = |x, _| image::Luma([if x < 32 { left } else { right }]);
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::GrayImage::from_fn(64, 64, shade)
+        .write_to(&mut png, image::ImageFormat::Png)
+        .unwrap();
+    format!(
+        "data:image/png;base64,{}",
+        BASE64_STANDARD.encode(png.into_inner())
+    )
+}
+
+#[tokio::test]
+async fn only_what_the_mask_covers_is_redrawn() {
+    let system = System::start().await;
+    let _painter = painter(&system).await;
+    let masked = |mask: String| {
+        let image = halves(90, 90);
+        json!({"image_url": image, "mask_url": mask, "seed": 1, "steps": 4, "guidance": 2.5})
+    };
+    let nothing = pixels(&system, masked(halves(0, 0))).await;
+    let left = pixels(&system, masked(halves(255, 0))).await;
+    let mean_difference = |from: u32| {
+        let pixels = (from..from + 16).flat_map(|x| (0..64).map(move |y| (x, y)));
+        let differences = pixels.map(|(x, y)| {
+            let (one, other) = (left.get_pixel(x, y)[0], nothing.get_pixel(x, y)[0]);
+            u32::from(one.abs_diff(other))
+        });
+        differences.sum::<u32>() / (16 * 64)
+    };
+    let (redrawn, kept) = (mean_difference(0), mean_difference(48));
+    assert!(redrawn > 2 * kept, "{redrawn} and {kept}");
+    let (path, message) = refusal(&system, json!({"mask_url": halves(255, 0)})).await;
+    assert_eq!(path, json!(["body", "image_url"]), "{message}");
+    system.cleanup().await;
+}
+
+/// Writes a LoRA of rank 1 for one layer of the model `shapes`.
+fn write_lora(path: &Path) {
+    let layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0";
+    let header = json!({
+        format!("{layer}.lora_A.weight"): {"dtype": "F32", "shape": [1, 96], "data_offsets": [0, 384]},
+        format!("{layer}.lora_B.weight"): {"dtype": "F32", "shape": [96, 1], "data_offsets": [384, 768]},
+    });
+    let header = header.to_string();
+    let numbers = (0..192_u8).flat_map(|i| (f32::from(i % 7) - 3.0).to_le_bytes());
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.bytes());
+    file.extend(numbers);
+    std::fs::write(path, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_lora_changes_its_own_job_and_the_hint_stays_the_models() {
+    let system = System::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    write_lora(&folder.path().join("waves.safetensors"));
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let mut options = WorkerOptions::diffusion("painter", APP, models);
+    let loras = folder.path().to_str().unwrap().to_owned();
+    options.args.extend(["--loras".to_owned(), loras]);
+    let _painter = system.worker(options).await;
+    let input = |loras: Value| json!({"seed": 3, "steps": 4, "loras": loras});
+    let plain = pixels(&system, input(json!([]))).await;
+    let waves = json!([{"path": "waves", "scale": 2.0}]);
+    assert!(pixels(&system, input(waves)).await != plain);
+    assert!(pixels(&system, input(json!([]))).await == plain);
+    let (path, message) = refusal(&system, input(json!([{"path": "comic"}]))).await;
+    assert_eq!(path, json!(["body", "loras", "0", "path"]));
+    assert_eq!(message, "'comic' not found; known: waves");
     system.cleanup().await;
 }
 
