@@ -9,7 +9,6 @@ use warmq_config::ByteSize;
 /// The parts of `manifest.json` that determine a model's memory.
 #[derive(Debug, Deserialize)]
 struct Manifest {
-    vram_bytes_estimate: Option<u64>,
     dtype: String,
     #[serde(default)]
     files: Vec<File>,
@@ -21,33 +20,23 @@ struct File {
     bytes: u64,
 }
 
-/// A model's sizes as workers compute them, bytes.
-#[derive(Debug, Clone, Copy)]
-struct Size {
-    /// Free memory that a load requires: the model and one picture.
-    needed: u64,
-    /// Memory after the load: the weights.
-    held: u64,
-}
-
 impl Manifest {
-    fn size(&self, device: &str) -> Size {
+    /// Returns the size of the loaded weights, bytes, but for the files' headers.
+    fn bytes(&self, device: &str) -> u64 {
         let weights = self
             .files
             .iter()
             .filter(|file| file.path.ends_with(".safetensors"));
-        let stored: u64 = weights.map(|file| file.bytes).sum();
-        // A CPU computes in single precision, a GPU in the stored one.
-        let widened = if self.dtype == "f32" {
-            stored
-        } else {
-            stored * 2
-        };
-        let held = if device == "cpu" { widened } else { stored };
-        Size {
-            needed: self.vram_bytes_estimate.unwrap_or(widened).max(held),
-            held,
-        }
+        // A CPU computes in single precision; a GPU in half, except for the autoencoder.
+        let in_memory = weights.map(|file| {
+            let is_single = device == "cpu" || file.path.starts_with("vae/");
+            match (self.dtype == "f32", is_single) {
+                (false, true) => file.bytes * 2,
+                (true, false) => file.bytes / 2,
+                (true, true) | (false, false) => file.bytes,
+            }
+        });
+        in_memory.sum()
     }
 }
 
@@ -67,13 +56,11 @@ pub fn room_for_two(folder: &Path, models: &[&str], device: &str) -> anyhow::Res
         })?;
         let manifest: Manifest = serde_json::from_str(&text)
             .with_context(|| format!("{} is not a valid manifest", path.display()))?;
-        sizes.push(manifest.size(device));
+        sizes.push(manifest.bytes(device));
     }
-    let most = |of: fn(&Size) -> u64| sizes.iter().map(of).max().unwrap_or(0);
-    let least = |of: fn(&Size) -> u64| sizes.iter().map(of).min().unwrap_or(0);
-    // Any second model fits beside any first; no third fits beside any two.
-    let enough = most(|size| size.held) + most(|size| size.needed);
-    let too_much = 2 * least(|size| size.held) + least(|size| size.needed);
+    // Any two models fit together, and no three.
+    let enough = 2 * sizes.iter().max().copied().unwrap_or(0);
+    let too_much = 3 * sizes.iter().min().copied().unwrap_or(0);
     if enough >= too_much {
         bail!(
             "the models differ too much in size for a budget that holds two of them: set --memory-budget"
@@ -86,17 +73,14 @@ pub fn room_for_two(folder: &Path, models: &[&str], device: &str) -> anyhow::Res
 mod tests {
     use super::*;
 
-    /// Creates a folder with models of these estimates (0: none) and weights, in half precision.
-    fn folder(models: &[(&str, u64, u64)]) -> tempfile::TempDir {
+    /// Creates a folder with models of these weights, in half precision.
+    fn folder(models: &[(&str, u64)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        for (model, estimate, weights) in models {
-            let mut manifest = serde_json::json!({
+        for (model, weights) in models {
+            let manifest = serde_json::json!({
                 "family": "tiny", "dtype": "f16",
                 "files": [{"path": "unet/x.safetensors", "bytes": weights}, {"path": "x.json", "bytes": 9}]
             });
-            if *estimate > 0 {
-                manifest["vram_bytes_estimate"] = (*estimate).into();
-            }
             std::fs::create_dir(folder.path().join(model)).unwrap();
             let path = folder.path().join(model).join("manifest.json");
             std::fs::write(path, manifest.to_string()).unwrap();
@@ -104,7 +88,7 @@ mod tests {
         folder
     }
 
-    fn budget(models: &[(&str, u64, u64)], device: &str) -> anyhow::Result<u64> {
+    fn budget(models: &[(&str, u64)], device: &str) -> anyhow::Result<u64> {
         let folder = folder(models);
         let names: Vec<&str> = models.iter().map(|model| model.0).collect();
         Ok(room_for_two(folder.path(), &names, device)?.0)
@@ -112,23 +96,15 @@ mod tests {
 
     #[test]
     fn two_fit_and_a_third_does_not() {
-        let models = [("a", 2800, 500), ("b", 2800, 520), ("c", 2800, 500)];
-        // On a CPU a loaded model takes about 1000: beside one, 2800 must be free, beside two not.
-        let on_cpu = budget(&models, "cpu").unwrap();
-        assert!((3840..4800).contains(&on_cpu), "{on_cpu}");
-        let on_gpu = budget(&models, "cuda:0").unwrap();
-        assert!((3320..3800).contains(&on_gpu), "{on_gpu}");
-    }
-
-    #[test]
-    fn without_an_estimate_the_widened_weights_count() {
-        let models = [("a", 0, 100), ("b", 0, 100), ("c", 0, 100)];
-        assert_eq!(budget(&models, "cpu").unwrap(), 500);
+        // On a CPU they take twice as much.
+        let models = [("a", 500), ("b", 520), ("c", 500)];
+        assert_eq!(budget(&models, "cpu").unwrap(), (2080 + 3000) / 2);
+        assert_eq!(budget(&models, "cuda:0").unwrap(), (1040 + 1500) / 2);
     }
 
     #[test]
     fn models_of_very_different_sizes_need_a_budget_by_hand() {
-        let error = budget(&[("a", 0, 100), ("b", 0, 1000)], "cpu").unwrap_err();
+        let error = budget(&[("a", 100), ("b", 1000)], "cpu").unwrap_err();
         assert!(error.to_string().contains("--memory-budget"), "{error}");
     }
 

@@ -65,6 +65,10 @@ mod stamp;
 mod t5_tokenizer;
 mod tokenizer;
 mod unsupported;
+#[expect(
+    dead_code,
+    reason = "nothing needs the files' sizes since headers are read"
+)]
 mod weight_files;
 
 pub use catalog::Catalog;
@@ -81,7 +85,7 @@ pub use memory::Memory;
 pub use picture::{Mask, Picture};
 pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline, Start, WeightSizes};
 pub use random_weights::write_random_weights;
-pub use request::{Lora, Request};
+pub use request::{Lora, Request, Workload};
 pub use scheduler::SchedulerKind;
 pub use stamp::Stamp;
 pub use tokenizer::Truncation;

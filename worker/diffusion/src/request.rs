@@ -103,6 +103,48 @@ pub(crate) struct Plan {
     pub previews: bool,
 }
 
+/// What a request costs on its device: determines its time and its memory beside the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Steps that run, for each picture.
+    pub steps: u32,
+    /// Pictures, generated one after the other.
+    pub num_images: u32,
+    /// Whether each step also computes a negative prompt, in one batch with the prompt.
+    pub is_guided: bool,
+}
+
+impl Workload {
+    /// Returns the pixels of one picture.
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Returns pixels × steps × pictures.
+    pub fn pixel_steps(&self) -> u64 {
+        let steps = u64::from(self.steps) * u64::from(self.num_images);
+        self.pixels().saturating_mul(steps)
+    }
+}
+
+impl Plan {
+    fn workload(&self) -> Workload {
+        // At most the schedule's own count: 1 is the largest strength.
+        let steps = f64::from(self.steps) * self.strength.unwrap_or(1.0);
+        Workload {
+            width: self.width,
+            height: self.height,
+            steps: (steps.ceil() as u32).clamp(1, self.steps.max(1)),
+            num_images: self.num_images,
+            is_guided: self.has_negative_prompt && self.guidance > 1.0,
+        }
+    }
+}
+
 /// Length limit of a prompt, bytes. It is cut to some tens of tokens anyway.
 const MAX_PROMPT_BYTES: usize = 16 << 10;
 const IMAGES: RangeInclusive<u32> = 1..=16;
@@ -111,13 +153,13 @@ const STRENGTH: f64 = 0.8;
 const STRENGTH_OF_MASK: f64 = 1.0;
 
 impl Request {
-    /// Checks whether the model supports the request; cheap, so that an invalid request is rejected
-    /// before a load.
+    /// Checks whether the model supports the request, and returns what it costs; cheap, so that an
+    /// invalid request is rejected before a load.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] for the first field at fault.
-    pub fn check(&self, manifest: &Manifest) -> Result<(), Error> {
-        self.plan(manifest).map(drop)
+    pub fn check(&self, manifest: &Manifest) -> Result<Workload, Error> {
+        self.plan(manifest).map(|plan| plan.workload())
     }
 
     pub(crate) fn plan(&self, manifest: &Manifest) -> Result<Plan, Error> {

@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Identity of a model's files: inode, length and modification time of each file in its folder and
-/// in the folders of its components.
+/// Identity of a model's files: inode, length, modification and change time of each file in its
+/// folder and in the folders of its components. The change time also reveals a copy in place that
+/// keeps length and modification time, as `rsync --inplace` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp(Vec<(PathBuf, Option<Identity>)>);
 
-type Identity = (u64, u64, i64, i64);
+type Identity = (u64, u64, [i64; 4]);
 
 impl Stamp {
     pub(crate) fn of(folder: &Path) -> Self {
@@ -36,7 +37,13 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
 
 fn identity(file: &Path) -> Option<Identity> {
     let found = fs::metadata(file).ok()?;
-    Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+    let times = [
+        found.mtime(),
+        found.mtime_nsec(),
+        found.ctime(),
+        found.ctime_nsec(),
+    ];
+    Some((found.ino(), found.len(), times))
 }
 
 #[cfg(test)]
@@ -62,5 +69,19 @@ mod tests {
         }
         stamps.dedup();
         assert_eq!(stamps.len(), 5);
+    }
+    #[test]
+    fn weights_overwritten_in_place_with_their_length_and_time_kept_change_the_stamp() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = folder.path().join("weights.safetensors");
+        fs::write(&weights, "old").unwrap();
+        let (before, time) = (
+            Stamp::of(folder.path()),
+            fs::metadata(&weights).unwrap().modified().unwrap(),
+        );
+        fs::write(&weights, "new").unwrap();
+        let file = fs::File::options().write(true).open(&weights).unwrap();
+        file.set_modified(time).unwrap();
+        assert_ne!(Stamp::of(folder.path()), before);
     }
 }

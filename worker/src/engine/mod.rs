@@ -269,7 +269,9 @@ impl From<model_cache::TooLarge> for Failure {
 impl From<model_cache::Error<Failure>> for Failure {
     fn from(error: model_cache::Error<Failure>) -> Self {
         match error {
-            model_cache::Error::Load(failure) => failure,
+            model_cache::Error::Load(failure) | model_cache::Error::ExceedsDevice(failure) => {
+                failure
+            }
             model_cache::Error::TooLarge(refused) => refused.into(),
         }
     }

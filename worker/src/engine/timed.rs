@@ -69,16 +69,18 @@ fn default_load_ms() -> u64 {
 pub struct Timed {
     runner: RunnerId,
     cache: ModelCache<Waiting>,
+    slots: usize,
 }
 
 impl Timed {
     /// Creates an engine whose models share the memory budget evenly.
     pub fn new(options: &Options, runner: RunnerId) -> Self {
-        let slots = u64::from(options.slots.max(1));
-        let unit_bytes = (options.memory_budget.0 / slots).max(1);
+        let slots = options.slots.max(1);
+        let unit_bytes = (options.memory_budget.0 / u64::from(slots)).max(1);
         Self {
             runner,
-            cache: ModelCache::new(Waiting { unit_bytes }, unit_bytes * slots),
+            cache: ModelCache::new(Waiting { unit_bytes }, unit_bytes * u64::from(slots)),
+            slots: slots.into(),
         }
     }
 
@@ -150,6 +152,8 @@ impl Engine for Timed {
     }
 
     fn report(&self) -> RunnerReport {
+        // Any name is a model, so there are always enough others.
+        let others = std::iter::repeat_n(self.cache.loader().unit_bytes, self.slots);
         RunnerReport {
             hints: self
                 .cache
@@ -158,7 +162,7 @@ impl Engine for Timed {
                 .filter_map(|name| Hint::parse(name).ok())
                 .collect(),
             memory_bytes: self.cache.bytes(),
-            slots: self.cache.slots(),
+            slots: self.cache.slots(others),
         }
     }
 
@@ -197,7 +201,7 @@ impl Loader for Waiting {
         Ok(())
     }
 
-    fn estimate_bytes(&self, _: &str) -> Result<u64, Failure> {
+    fn size_bytes(&self, _: &str) -> Result<u64, Failure> {
         Ok(self.unit_bytes)
     }
 

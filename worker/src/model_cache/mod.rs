@@ -1,10 +1,19 @@
 //! Loaded models within a memory budget; a miss evicts the least recently used ones first.
 //!
-//! Eviction uses the loader's estimate before the load, and the actual size after it.
+//! Room is made for a model's exact size, after its files were checked.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`eviction`] | the models to evict for another |
+//! | [`shortage`] | what follows when the device is out of memory |
+//! | [`slots`] | the number of models that fit at once |
 
 pub mod eviction;
+pub mod shortage;
+pub mod slots;
 
 use eviction::{CachedModel, DoesNotFit};
+use shortage::Remedy;
 
 /// Loads models.
 pub trait Loader {
@@ -24,12 +33,12 @@ pub trait Loader {
     /// The model does not exist.
     fn version(&self, name: &str) -> Result<Self::Version, Self::Error>;
 
-    /// Returns the estimated size of `name`, bytes. Called before anything is evicted: unknown
-    /// names and visible damage fail here.
+    /// Checks the files of `name`, and returns its size once it is loaded, bytes. Called before
+    /// anything is evicted: unknown names and damaged files fail here.
     ///
     /// # Errors
     /// The model does not exist, or it is damaged.
-    fn estimate_bytes(&self, name: &str) -> Result<u64, Self::Error>;
+    fn size_bytes(&self, name: &str) -> Result<u64, Self::Error>;
 
     /// Loads `name`.
     ///
@@ -76,6 +85,8 @@ pub enum Error<E> {
     TooLarge(TooLarge),
     /// The loader failed.
     Load(E),
+    /// The device is out of memory although no other model is loaded.
+    ExceedsDevice(E),
 }
 
 /// The loaded models.
@@ -145,45 +156,51 @@ impl<L: Loader> ModelCache<L> {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
-    /// Returns how many models fit at once, assuming that further ones are as large as the largest
-    /// loaded one; 1 while none is loaded.
-    pub fn slots(&self) -> u32 {
-        let largest = self.entries.iter().map(|entry| entry.bytes).max();
-        let room = self.budget_bytes.saturating_sub(self.bytes());
-        let more = largest
-            .and_then(|largest| room.checked_div(largest))
-            .unwrap_or(0);
-        u32::try_from(self.entries.len() as u64 + more).map_or(u32::MAX, |slots| slots.max(1))
+    /// Returns how many models fit at once: the loaded ones, and then the largest of the `others`,
+    /// given by their sizes. While fewer are loaded, a load of any of the others evicts nothing.
+    pub fn slots(&self, others: impl IntoIterator<Item = u64>) -> u32 {
+        let loaded: Vec<u64> = self.entries.iter().map(|entry| entry.bytes).collect();
+        slots::slots(&loaded, others, self.budget_bytes)
     }
 
-    /// Runs `attempt`, which uses `name`; if it runs out of memory, evicts the other models and
-    /// runs it once more. If that fails as well, evicts all, so that the next job finds the device
-    /// empty.
+    /// Runs `attempt`, which uses `name`, and again after each [`Remedy`] while it runs out of
+    /// memory. `name` stays loaded.
     ///
     /// # Errors
-    /// The last attempt's error.
+    /// The last attempt's error; [`Error::ExceedsDevice`] if no other model was loaded.
     pub fn with_room<T>(
         &mut self,
         name: &str,
         mut attempt: impl FnMut(&mut Self) -> Result<T, Error<L::Error>>,
     ) -> Result<T, Error<L::Error>> {
-        let first = attempt(self);
-        let Some(reason) = out_of_memory::<L, T>(&first) else {
-            return first;
-        };
-        tracing::warn!(
-            model = name,
-            reason,
-            "out of memory: evicting other models and retrying"
-        );
-        self.entries.retain(|entry| entry.name == name);
-        self.loader.release_unused_memory();
-        let second = attempt(self);
-        if out_of_memory::<L, T>(&second).is_some() {
-            self.entries.clear();
+        let mut failures = 0;
+        loop {
+            let error = match attempt(self) {
+                Err(Error::Load(error)) => error,
+                other => return other,
+            };
+            let Some(reason) = L::out_of_memory(&error) else {
+                return Err(Error::Load(error));
+            };
+            failures += 1;
+            let remedy = shortage::remedy(failures, name, &self.held());
+            tracing::warn!(model = name, reason, ?remedy, "out of memory");
+            let end = match remedy {
+                Remedy::ReleaseUnused => None,
+                Remedy::Evict(victim) => {
+                    let victim = victim.to_owned();
+                    self.entries.retain(|entry| entry.name != victim);
+                    None
+                }
+                Remedy::GiveUp => Some(Error::Load(error)),
+                Remedy::ExceedsDevice => Some(Error::ExceedsDevice(error)),
+            };
+            // After the last attempt too: the memory that it took in vain.
             self.loader.release_unused_memory();
+            if let Some(error) = end {
+                return Err(error);
+            }
         }
-        second
     }
 
     /// Evicts `name` if its files changed since it was loaded, or no longer exist.
@@ -207,11 +224,11 @@ impl<L: Loader> ModelCache<L> {
     fn load(&mut self, name: &str, context: L::Context<'_>) -> Result<usize, Error<L::Error>> {
         // Read before the load, so that a change during it is detected at the next job.
         let version = self.loader.version(name).map_err(Error::Load)?;
-        let estimate = self.loader.estimate_bytes(name).map_err(Error::Load)?;
-        self.make_room(name, estimate)?;
+        let size = self.loader.size_bytes(name).map_err(Error::Load)?;
+        self.make_room(name, size)?;
         let Loaded { model, bytes } = self.loader.load(name, context).map_err(Error::Load)?;
-        // The estimate may have been too low. A model that alone exceeds the budget is dropped
-        // here.
+        // The files may have changed since their size was read. A model that alone exceeds the
+        // budget is dropped here.
         self.make_room(name, bytes)?;
         self.entries.push(Entry {
             name: name.to_owned(),
@@ -224,16 +241,7 @@ impl<L: Loader> ModelCache<L> {
     }
 
     fn make_room(&mut self, model: &str, bytes: u64) -> Result<(), Error<L::Error>> {
-        let held: Vec<CachedModel<'_>> = self
-            .entries
-            .iter()
-            .map(|entry| CachedModel {
-                name: &entry.name,
-                bytes: entry.bytes,
-                last_used: entry.last_used,
-            })
-            .collect();
-        let victims: Vec<String> = eviction::victims(&held, bytes, self.budget_bytes)
+        let victims: Vec<String> = eviction::victims(&self.held(), bytes, self.budget_bytes)
             .map_err(|reason| {
                 Error::TooLarge(TooLarge {
                     model: model.to_owned(),
@@ -250,15 +258,17 @@ impl<L: Loader> ModelCache<L> {
         Ok(())
     }
 
+    fn held(&self) -> Vec<CachedModel<'_>> {
+        let held = self.entries.iter().map(|entry| CachedModel {
+            name: &entry.name,
+            bytes: entry.bytes,
+            last_used: entry.last_used,
+        });
+        held.collect()
+    }
+
     fn position(&self, name: &str) -> Option<usize> {
         self.entries.iter().position(|entry| entry.name == name)
-    }
-}
-
-fn out_of_memory<L: Loader, T>(result: &Result<T, Error<L::Error>>) -> Option<&str> {
-    match result {
-        Err(Error::Load(error)) => L::out_of_memory(error),
-        _ => None,
     }
 }
 
@@ -270,7 +280,7 @@ mod tests {
 
     const OUT_OF_MEMORY: &str = "out of memory";
 
-    /// Models named by their size; `5-really-9` is estimated as 5 and holds 9; `broken…` fails to
+    /// Models named by their size; the files of `5-really-9` grow from 5 to 9 before a load; `broken…` fails to
     /// load.
     #[derive(Default)]
     struct Sizes {
@@ -291,7 +301,7 @@ mod tests {
             Ok(self.version.get())
         }
 
-        fn estimate_bytes(&self, name: &str) -> Result<u64, String> {
+        fn size_bytes(&self, name: &str) -> Result<u64, String> {
             let digits = name.trim_start_matches("broken").split('-').next();
             digits
                 .unwrap_or_default()
@@ -310,7 +320,7 @@ mod tests {
             }
             let bytes = match name.split_once("-really-") {
                 Some((_, real)) => real.parse().unwrap(),
-                None => self.estimate_bytes(name)?,
+                None => self.size_bytes(name)?,
             };
             Ok(Loaded {
                 model: name.to_owned(),
@@ -360,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_model_really_holds_counts() {
+    fn a_model_that_grew_before_its_load_counts_as_it_is() {
         let mut cache = cache();
         cache.get("3-a", ()).unwrap();
         cache.get("5-really-9", ()).unwrap();
@@ -405,37 +415,60 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_does_not_fit_beside_the_models_is_drawn_once_more_without_the_others() {
+    fn a_picture_that_does_not_fit_beside_the_models_evicts_no_more_than_it_takes() {
         let mut cache = cache();
         for name in ["3-a", "3-b", "3-c"] {
             cache.get(name, ()).unwrap();
         }
         assert_eq!(draw(&mut cache, "3-b", 3), Ok(1));
         assert_eq!(cache.loader().releases.get(), 0);
-        assert_eq!(draw(&mut cache, "3-b", 1), Ok(2));
+        assert_eq!(draw(&mut cache, "3-b", 2), Ok(3));
+        assert_eq!(cache.names(), ["3-c", "3-b"]);
+        assert_eq!(draw(&mut cache, "3-b", 1), Ok(3));
         assert_eq!(cache.names(), ["3-b"]);
-        assert_eq!(cache.loader().releases.get(), 1);
+        assert_eq!(cache.loader().releases.get(), 4);
         assert_eq!(cache.loader().loads.len(), 3, "it stayed loaded");
     }
 
     #[test]
-    fn a_model_that_does_not_fit_on_the_device_is_loaded_once_more_without_the_others() {
+    fn memory_that_nothing_uses_is_released_before_a_model_is_evicted() {
         let mut cache = cache();
         cache.get("3-a", ()).unwrap();
         cache.loader.short_loads = 1;
         assert_eq!(draw(&mut cache, "3-b", 9), Ok(2));
-        assert_eq!(cache.names(), ["3-b"]);
+        assert_eq!(cache.names(), ["3-a", "3-b"]);
     }
 
     #[test]
-    fn a_picture_that_fits_on_no_empty_device_is_tried_twice_and_leaves_the_device_empty() {
+    fn a_model_that_does_not_fit_on_the_device_is_loaded_without_the_oldest() {
         let mut cache = cache();
         cache.get("3-a", ()).unwrap();
-        let short = Err(Error::Load(OUT_OF_MEMORY.to_owned()));
+        cache.get("3-b", ()).unwrap();
+        cache.loader.short_loads = 2;
+        assert_eq!(draw(&mut cache, "3-c", 9), Ok(3));
+        assert_eq!(cache.names(), ["3-b", "3-c"]);
+    }
+
+    #[test]
+    fn a_picture_that_exceeds_the_device_alone_leaves_its_model_loaded() {
+        let mut cache = cache();
+        cache.get("3-a", ()).unwrap();
+        let short = Err(Error::ExceedsDevice(OUT_OF_MEMORY.to_owned()));
         assert_eq!(draw(&mut cache, "3-b", 0), short);
-        assert!(cache.names().is_empty());
+        assert_eq!(cache.names(), ["3-b"]);
         assert_eq!(cache.loader().loads, ["3-a", "3-b"]);
-        assert_eq!(cache.loader().releases.get(), 2);
+        assert_eq!(cache.loader().releases.get(), 3);
+    }
+
+    #[test]
+    fn a_load_that_the_slots_promise_room_for_evicts_nothing() {
+        let mut cache = cache();
+        assert_eq!(cache.slots([3, 4, 4]), 2);
+        cache.get("4-a", ()).unwrap();
+        assert_eq!(cache.slots([3, 4]), 2);
+        cache.get("4-b", ()).unwrap();
+        assert_eq!(cache.slots([3]), 2);
+        assert_eq!(cache.names().len(), 2);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use warmq_broker::Topology;
 use warmq_config::ByteSize;
-use warmq_diffusion::Catalog;
+use warmq_diffusion::{Catalog, Pipeline};
 use warmq_objects::{Artifacts, REFERENCE_PREFIX};
 use warmq_process::clock::unix_ms;
 use warmq_store::{FreeRunner, Registration, RunnerEvent, RunnerReport};
@@ -191,7 +191,10 @@ async fn a_damaged_model_evicts_no_sound_one_though_there_is_room_for_one_only()
         copy(&shipped_models().join(name), &models.join(name));
     }
     let catalog = Catalog::open(&models).unwrap();
-    let bytes = |name: &str| catalog.manifest(name).unwrap().memory_bytes();
+    let bytes = |name: &str| {
+        let sizes = Pipeline::weight_sizes(&catalog.manifest(name).unwrap());
+        sizes.unwrap().cpu_bytes
+    };
     let mut config = config(&world, &models);
     config.engine.memory_budget = ByteSize(bytes("shapes") + bytes("digits") / 2);
     let worker = world.worker_with(Default::default(), config).await;
@@ -213,6 +216,66 @@ async fn a_damaged_model_evicts_no_sound_one_though_there_is_room_for_one_only()
     };
     world.until("an attempt with it has failed", failed).await;
     draw(true).await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_overwritten_in_place_are_a_new_model_from_the_next_job_on() {
+    let world = World::new().await;
+    let models = world.testbed.folder().join("models");
+    copy(&shipped_models().join("shapes"), &models.join("shapes"));
+    // Without the list of files, whose checksums would reveal the change as damage.
+    let manifest_file = models.join("shapes/manifest.json");
+    let manifest = std::fs::read(&manifest_file).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["files"] = json!([]);
+    std::fs::write(&manifest_file, manifest.to_string()).unwrap();
+    let worker = worker(&world, &models).await;
+    let draw = async || {
+        let input = json!({"prompt": "a red circle", "steps": 2, "seed": 7, "sync_mode": true});
+        let job = world.share("shapes", input).await;
+        let record = world.reached(&job, JobState::Succeeded).await;
+        let picture = record.output.unwrap()["images"][0]["url"].clone();
+        (record.timings.unwrap().warm, picture)
+    };
+    let (is_warm, first) = draw().await;
+    assert!(!is_warm);
+    assert_eq!(draw().await, (true, first.clone()));
+    // The weights of another model of this shape: same file, same length, same modification time.
+    let weights = "unet/diffusion_pytorch_model.safetensors";
+    let file = models.join("shapes").join(weights);
+    let other = std::fs::read(shipped_models().join("digits").join(weights)).unwrap();
+    let before = std::fs::metadata(&file).unwrap();
+    assert_eq!(before.len(), other.len() as u64);
+    std::fs::write(&file, other).unwrap();
+    let file = std::fs::File::options().write(true).open(&file).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    let (is_warm, second) = draw().await;
+    assert!(!is_warm && second != first);
+    assert_eq!(draw().await, (true, second));
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_slots_are_the_models_that_fit_together() {
+    let world = World::new().await;
+    let catalog = Catalog::open(shipped_models()).unwrap();
+    let bytes = ["digits", "landscapes", "shapes"].map(|name| {
+        let sizes = Pipeline::weight_sizes(&catalog.manifest(name).unwrap());
+        sizes.unwrap().cpu_bytes
+    });
+    let mut config = config(&world, shipped_models());
+    // For two of three, but not for two and a half.
+    config.engine.memory_budget = ByteSize(bytes.iter().sum::<u64>() * 5 / 6);
+    let worker = world.worker_with(Default::default(), config).await;
+    for (model, loaded) in [("shapes", 1), ("digits", 2), ("landscapes", 2)] {
+        let job = world
+            .share(model, json!({"prompt": "a red circle", "steps": 1}))
+            .await;
+        world.reached(&job, JobState::Succeeded).await;
+        let runner = world.runner("a").await.unwrap();
+        assert_eq!((runner.hints.len(), runner.slots), (loaded, 2));
+    }
     world.end([worker]).await;
 }
 

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::folder::{self, read_json};
 use crate::hugging_face;
-use crate::weight_files::WeightFiles;
 pub use flux::{FluxSpec, FluxTransformerSpec, T5Spec};
 pub use networks::{
     Activation, AddedSpec, Heads, Networks, SdSpec, SdxlSpec, TextSpec, UNetSpec, VaeSpec,
@@ -56,7 +55,8 @@ pub struct Manifest {
     pub scheduler: SchedulerSpec,
     /// Default values of requests.
     pub defaults: Defaults,
-    /// Measured memory of the model and one picture on its device, bytes.
+    /// Measured memory of the model and one picture on its device, bytes. For readers only:
+    /// workers compute the size of the weights from their files.
     #[serde(default)]
     pub vram_bytes_estimate: Option<u64>,
     /// The model's folder.
@@ -139,19 +139,6 @@ impl Manifest {
     /// Returns the model's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Estimates the memory of the model and one picture before a load, bytes: the manifest's
-    /// value, or twice the stored weights (a CPU widens half precision to single; a GPU does not,
-    /// and needs about as much again as working memory).
-    pub fn memory_bytes(&self) -> u64 {
-        self.vram_bytes_estimate.unwrap_or_else(|| {
-            let stored = self.networks.weights().iter();
-            let files = stored.filter_map(|stem| WeightFiles::find(self, stem).ok());
-            let bytes: u64 = files.map(|files| files.bytes()).sum();
-            let widening = if self.dtype == Dtype::F32 { 1 } else { 2 };
-            bytes.saturating_mul(widening)
-        })
     }
 
     pub(crate) fn bad(&self, file: &str, message: impl Into<String>) -> Error {

@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    FluxSpec, TEXT_2_WEIGHTS, TEXT_WEIGHTS, TRANSFORMER_WEIGHTS, TokenizerSpec, UNET_WEIGHTS,
-    VAE_WEIGHTS,
-};
+use super::{FluxSpec, TokenizerSpec};
 
 /// The networks of a family, beside the CLIP text transformer and the autoencoder that all have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,20 +24,6 @@ impl Networks {
             Networks::Sd(_) => "sd",
             Networks::Sdxl(_) => "sdxl",
             Networks::Flux(_) => "flux",
-        }
-    }
-
-    /// Returns the components' weights, without extensions.
-    pub(crate) fn weights(&self) -> &'static [&'static str] {
-        match self {
-            Networks::Sd(_) => &[TEXT_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS],
-            Networks::Sdxl(_) => &[TEXT_WEIGHTS, TEXT_2_WEIGHTS, UNET_WEIGHTS, VAE_WEIGHTS],
-            Networks::Flux(_) => &[
-                TEXT_WEIGHTS,
-                TEXT_2_WEIGHTS,
-                TRANSFORMER_WEIGHTS,
-                VAE_WEIGHTS,
-            ],
         }
     }
 

@@ -58,6 +58,17 @@ pub struct WeightSizes {
     pub types: Vec<String>,
 }
 
+impl WeightSizes {
+    /// Returns the size of the weights on a device: exactly
+    /// [`Pipeline::memory_bytes`] after a load, bytes.
+    pub fn on(&self, device: Device) -> u64 {
+        match device {
+            Device::Cpu => self.cpu_bytes,
+            Device::Cuda(_) => self.gpu_bytes,
+        }
+    }
+}
+
 /// A model's files, opened and checked against each other.
 struct Files {
     denoiser: Box<dyn DenoiserFiles>,

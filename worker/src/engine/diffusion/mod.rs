@@ -6,7 +6,9 @@
 
 mod image_size;
 mod input;
+mod limits;
 mod loras;
+mod models;
 pub(crate) mod output;
 pub(crate) mod picture;
 mod servable;
@@ -16,8 +18,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use warmq_diffusion::{
-    Catalog, Device, Error, LoadStep, Manifest, Mask, Observer, Picture, Pipeline, Request, Stamp,
-    Truncation,
+    Catalog, Device, Error, Manifest, Mask, Observer, Picture, Request, Stamp, Truncation, Workload,
 };
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
@@ -31,9 +32,11 @@ use super::{
 };
 use crate::fault::Fault;
 use crate::input_files::FileField;
-use crate::model_cache::{self, Loaded, Loader, ModelCache};
+use crate::model_cache::{self, ModelCache};
 use input::{FieldNames, Files, Input, MASK_URL};
+use limits::ExceededSizes;
 use loras::LoraFolder;
+use models::Models;
 use output::Drawn;
 use servable::ServableModels;
 
@@ -44,6 +47,7 @@ const MAX_PICTURE_BYTES: usize = 10 << 20;
 pub struct Diffusion {
     cache: ModelCache<Models>,
     servable: ServableModels,
+    exceeded: ExceededSizes,
     loras: LoraFolder,
     budget_bytes: u64,
     // Set by the user: torch has applied it already.
@@ -85,9 +89,12 @@ impl Diffusion {
                 options.models.display()
             )));
         }
+        let device = Device::parse(&options.device)
+            .map_err(|error| BuildError::Unavailable(error.to_string()))?;
         let budget_bytes = options.memory_budget.0;
+        let models = Models::new(catalog, device);
         let mut servable = ServableModels::default();
-        servable.refresh(&catalog, budget_bytes);
+        servable.refresh(&models, budget_bytes);
         if servable.names().is_empty() {
             return Err(BuildError::Setting(format!(
                 "no model of {} can be served: {}",
@@ -95,8 +102,6 @@ impl Diffusion {
                 reasons(&servable)
             )));
         }
-        let device = Device::parse(&options.device)
-            .map_err(|error| BuildError::Unavailable(error.to_string()))?;
         if options.device == "auto"
             && let Some(file) = warmq_diffusion::unusable_gpu()
         {
@@ -106,8 +111,9 @@ impl Diffusion {
             );
         }
         Ok(Self {
-            cache: ModelCache::new(Models { catalog, device }, budget_bytes),
+            cache: ModelCache::new(models, budget_bytes),
             servable,
+            exceeded: ExceededSizes::default(),
             loras: LoraFolder::new(options.loras.clone()),
             budget_bytes,
             threads_are_set: std::env::var_os("OMP_NUM_THREADS").is_some(),
@@ -130,10 +136,17 @@ impl Diffusion {
         let delivery = input.delivery();
         let request = input.request(job, files);
         self.cache.drop_if_changed(&model);
+        // Before anything is evicted for it.
+        let workload = self.admit(&model, &stamp, &request, names)?;
         let timings = &mut ended.timings;
         timings.warm = self.cache.contains(&model);
         let (pictures, truncations) = match self.draw(&model, &request, context, timings) {
             Ok(drawn) => drawn,
+            Err(model_cache::Error::ExceedsDevice(_)) if self.cache.contains(&model) => {
+                let now = Instant::now();
+                let error = (self.exceeded).record(&model, &stamp, &workload, names, now);
+                return Err(error.into());
+            }
             Err(error) => return Err(self.failed(&model, stamp, error, names)),
         };
         ended.model = Some(model.clone());
@@ -188,8 +201,29 @@ impl Diffusion {
         })
     }
 
-    /// Loads the model if needed, and generates; out of memory, retries once without the other
-    /// models.
+    /// Checks that the model supports a request, and that neither its time nor its memory is known
+    /// to exceed the limits. Returns its cost.
+    fn admit(
+        &mut self,
+        model: &str,
+        stamp: &Stamp,
+        request: &Request,
+        names: FieldNames,
+    ) -> Result<Workload, Failure> {
+        let manifest = self.cache.loader().catalog.manifest(model);
+        let workload = match manifest.and_then(|manifest| request.check(&manifest)) {
+            Ok(workload) => workload,
+            Err(error) => {
+                let error = model_cache::Error::Load(error);
+                return Err(self.failed(model, stamp.clone(), error, names));
+            }
+        };
+        limits::check_cost(&workload)?;
+        (self.exceeded).check(model, stamp, &workload, names, Instant::now())?;
+        Ok(workload)
+    }
+
+    /// Loads the model if needed, and generates; out of memory, retries with fewer other models.
     fn draw(
         &mut self,
         model: &str,
@@ -200,15 +234,9 @@ impl Diffusion {
         let threads_are_set = self.threads_are_set;
         self.cache.with_room(model, |cache| {
             let is_loaded = cache.contains(model);
-            if !is_loaded {
-                // Before anything is evicted for it.
-                let manifest = cache.loader().catalog.manifest(model);
-                let checked = manifest.and_then(|manifest| request.check(&manifest));
-                checked.map_err(model_cache::Error::Load)?;
-            }
             let begun = Instant::now();
             let pipeline = cache.get(model, &mut *context);
-            // The second attempt may find it loaded by the first.
+            // A further attempt may find it loaded by the first.
             if !is_loaded {
                 timings.load_ms = millis(begun);
             }
@@ -240,6 +268,8 @@ impl Diffusion {
     ) -> Failure {
         let (failure, is_models) = match error {
             model_cache::Error::TooLarge(refused) => (Failure::from(refused), true),
+            // The model itself: a picture is the job's error.
+            model_cache::Error::ExceedsDevice(error) => (failure(error, names), true),
             model_cache::Error::Load(error) => {
                 let is_models =
                     matches!(error, Error::BadCheckpoint { .. } | Error::Catalog { .. });
@@ -287,13 +317,19 @@ impl Engine for Diffusion {
 
     fn report(&self) -> RunnerReport {
         let names = self.cache.names();
+        let models = self.cache.loader();
+        let others = self.servable.names().into_iter();
+        let others = others
+            .filter(|name| !self.cache.contains(name))
+            .filter_map(|name| models.known_bytes(&name));
+        let slots = self.cache.slots(others);
         RunnerReport {
             hints: names
                 .into_iter()
                 .filter_map(|name| Hint::parse(name).ok())
                 .collect(),
             memory_bytes: self.cache.bytes(),
-            slots: self.cache.slots(),
+            slots,
         }
     }
 
@@ -319,9 +355,7 @@ impl Engine for Diffusion {
             loras: input.lora_files(&self.loras)?,
         };
         let request = input.request(job, files);
-        let manifest = self.cache.loader().catalog.manifest(&model);
-        let checked = manifest.and_then(|manifest| request.check(&manifest));
-        checked.map_err(|error| self.failed(&model, stamp, model_cache::Error::Load(error), names))
+        self.admit(&model, &stamp, &request, names).map(drop)
     }
 
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
@@ -331,10 +365,10 @@ impl Engine for Diffusion {
     }
 
     fn check(&mut self) -> Result<Vec<String>, Fault> {
-        let Models { catalog, device } = self.cache.loader();
-        device.self_test().map_err(servable::fault)?;
-        catalog.check().map_err(servable::fault)?;
-        self.servable.refresh(catalog, self.budget_bytes);
+        let models = self.cache.loader();
+        models.device.self_test().map_err(servable::fault)?;
+        models.catalog.check().map_err(servable::fault)?;
+        self.servable.refresh(models, self.budget_bytes);
         let names = self.servable.names();
         match names.is_empty() {
             true => {
@@ -353,67 +387,6 @@ struct Examined {
     model: String,
     /// Identity of the model's files.
     stamp: Stamp,
-}
-
-/// The models of a folder, and the device that they are loaded onto.
-struct Models {
-    catalog: Catalog,
-    device: Device,
-}
-
-impl Loader for Models {
-    type Model = Pipeline;
-    type Error = Error;
-    type Context<'a> = &'a mut dyn RunContext;
-    type Version = Stamp;
-
-    fn version(&self, name: &str) -> Result<Stamp, Error> {
-        self.catalog.stamp(name)
-    }
-
-    fn estimate_bytes(&self, name: &str) -> Result<u64, Error> {
-        let manifest = self.catalog.manifest(name)?;
-        Pipeline::check(&manifest)?;
-        Ok(manifest.memory_bytes())
-    }
-
-    fn load(
-        &mut self,
-        name: &str,
-        context: &mut dyn RunContext,
-    ) -> Result<Loaded<Pipeline>, Error> {
-        let manifest = self.catalog.manifest(name)?;
-        let mut reported = None;
-        let mut progress = |step: LoadStep| {
-            let percent = step.bytes.saturating_mul(100) / step.total_bytes.max(1);
-            if reported.replace(percent) != Some(percent) {
-                // A load cannot be interrupted; cancellation is checked after it.
-                let percent = u32::try_from(percent).unwrap_or(100).min(100);
-                let _ = context.progress(Progress::at(Phase::Loading, percent, 100));
-            }
-        };
-        progress(LoadStep {
-            part: warmq_diffusion::Part::TextEncoder,
-            bytes: 0,
-            total_bytes: 1,
-        });
-        let model = Pipeline::load(&manifest, &self.device, &mut progress)?;
-        Ok(Loaded {
-            bytes: model.memory_bytes(),
-            model,
-        })
-    }
-
-    fn out_of_memory(error: &Error) -> Option<&str> {
-        match error {
-            Error::OutOfMemory { details, .. } => Some(details),
-            _ => None,
-        }
-    }
-
-    fn release_unused_memory(&self) {
-        self.device.release_unused_memory();
-    }
 }
 
 /// Forwards steps and previews, and returns cancellation.

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use warmq_diffusion::{Catalog, Error, Pipeline, Stamp};
+use warmq_diffusion::{Error, Stamp};
 use warmq_types::fault::FaultKind;
 
+use super::models::Models;
 use crate::fault::Fault;
-use crate::model_cache::TooLarge;
 use crate::model_cache::eviction::DoesNotFit;
+use crate::model_cache::{Loader, TooLarge};
 
 /// Interval between retries of a model that failed.
 const REFUSED_MODEL_RETRY_INTERVAL: Duration = Duration::from_secs(20);
@@ -40,7 +41,8 @@ struct Refusal {
 
 impl ServableModels {
     /// Checks models that are new, changed, or due for a retry.
-    pub(super) fn refresh(&mut self, catalog: &Catalog, budget_bytes: u64) {
+    pub(super) fn refresh(&mut self, models: &Models, budget_bytes: u64) {
+        let catalog = &models.catalog;
         let mut names = catalog.names();
         names.extend(self.known.keys().cloned());
         names.sort();
@@ -55,7 +57,7 @@ impl ServableModels {
                 self.known.remove(&name);
             } else if !self.is_checked(&name, stamp.as_ref()) {
                 let fault = match &stamp {
-                    Some(_) => examine(catalog, budget_bytes, &name).err(),
+                    Some(_) => examine(models, budget_bytes, &name).err(),
                     None => Some(missing(&name)),
                 };
                 self.note(&name, stamp, fault);
@@ -123,9 +125,8 @@ impl ServableModels {
 }
 
 /// Checks whether the model would load, as far as its files show.
-fn examine(catalog: &Catalog, budget_bytes: u64, name: &str) -> Result<(), Fault> {
-    let manifest = catalog.manifest(name).map_err(fault)?;
-    let needed_bytes = manifest.memory_bytes();
+fn examine(models: &Models, budget_bytes: u64, name: &str) -> Result<(), Fault> {
+    let needed_bytes = models.size_bytes(name).map_err(fault)?;
     if needed_bytes > budget_bytes {
         let reason = DoesNotFit {
             needed_bytes,
@@ -137,7 +138,7 @@ fn examine(catalog: &Catalog, budget_bytes: u64, name: &str) -> Result<(), Fault
         };
         return Err(Fault::new(FaultKind::Budget, refused.to_string()));
     }
-    Pipeline::check(&manifest).map_err(fault)
+    Ok(())
 }
 
 fn missing(name: &str) -> Fault {
