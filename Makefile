@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-gpu build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-engine bench-gpu build-cuda chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -84,8 +84,16 @@ bench-faults: setup ## measures throughput with one faulty runner of four, about
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
 	target/release/warmq-bench faults $(ARGS)
 
-bench-gpu: build-cuda ## measures the diffusion engine on an NVIDIA GPU; ARGS="--python .venv/bin/python" adds diffusers
-	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_gpu -- $(ARGS)
+bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU (an hour; ARGS="--only sd15")
+	$(CARGO) run --release -p warmq-diffusion --example bench_engine -- --device cpu --python .venv-bench/bin/python $(ARGS)
+
+bench-gpu: build-cuda .venv-bench/ready ## the same on an NVIDIA GPU
+	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_engine -- --python .venv-bench/bin/python --steps 20 $(ARGS)
+
+.venv-bench/ready: models/train/requirements.txt
+	python3 -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --requirement $<
+	touch $@
 
 build-cuda: ## builds the worker for NVIDIA GPUs into target/cuda/release (downloads 2.5 GB once)
 	@deploy/setup.sh build
