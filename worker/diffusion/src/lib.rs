@@ -75,7 +75,7 @@ pub use manifest::{
     Activation, AddedSpec, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, FileEntry,
     FinalSigma, FlowCurve, FlowMatchSpec, FlowShift, FluxSpec, FluxTransformerSpec, Heads,
     ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec, SdxlSpec, SigmaSpacing,
-    T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
+    T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, UniPcSolver, UniPcSpec, VaeSpec,
 };
 pub use memory::Memory;
 pub use picture::{Mask, Picture};

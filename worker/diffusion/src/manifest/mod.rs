@@ -3,6 +3,7 @@
 mod flux;
 mod networks;
 mod scheduler;
+mod unipc;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use scheduler::{
     BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, FlowCurve, FlowMatchSpec, FlowShift,
     PredictionType, SchedulerSpec, SigmaSpacing, TimestepSpacing,
 };
+pub use unipc::{UniPcSolver, UniPcSpec};
 
 /// A model's manifest. It contains no weights: reading one is cheap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
