@@ -29,7 +29,7 @@ pub use unipc::{UniPcSolver, UniPcSpec};
 pub struct Manifest {
     /// Version of this format; 1.
     pub schema: u32,
-    /// The model's name, equal to its folder's.
+    /// The model's name, which follows from its path.
     #[serde(default)]
     pub name: String,
     /// Version of the weights; changes whenever they do.
