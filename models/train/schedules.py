@@ -21,6 +21,7 @@ ZERO_SNR = {**VELOCITY, "rescale_betas_zero_snr": True, "timestep_spacing": "tra
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
 TRAINED = {"trained_betas": [round(0.0001 + 0.00002 * step, 5) for step in range(1000)]}
 KARRAS = {"use_karras_sigmas": True}
+SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
 EXPONENTIAL = {"use_exponential_sigmas": True}
 
 SPACINGS = [{"timestep_spacing": name} for name in ("linspace", "leading", "trailing")]
@@ -45,6 +46,16 @@ CASES = {
         {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"},
         {"euler_at_final": True}, {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
         {"final_sigmas_type": "sigma_min"}, {**COSINE, "lambda_min_clipped": -5.1}, ZERO_SNR,
+    ],
+    "UniPCMultistepScheduler": [
+        {}, VELOCITY, KARRAS, EXPONENTIAL, *SPACINGS,
+        {"solver_order": 1}, {"solver_order": 3}, {"solver_order": 3, **VELOCITY, **KARRAS},
+        {"solver_type": "bh1", **SIGMA_MIN}, {"solver_type": "bh1", "solver_order": 3, **SIGMA_MIN},
+        {"predict_x0": False, **SIGMA_MIN}, {"predict_x0": False, "solver_order": 3, **SIGMA_MIN},
+        {"predict_x0": False, "solver_type": "bh1", **VELOCITY, **SIGMA_MIN},
+        {"lower_order_final": False, **SIGMA_MIN}, {"disable_corrector": [0, 1, 5]},
+        {"lower_order_final": False, "solver_order": 3, **SIGMA_MIN}, {**KARRAS, **SIGMA_MIN},
+        COSINE, ZERO_SNR,
     ],
     "LCMScheduler": [{}, VELOCITY, {"original_inference_steps": 100}, {"timestep_scaling": 5.0}],
     "KDPM2DiscreteScheduler": [{}],

@@ -1,16 +1,16 @@
 //! The catalog: a folder with one folder per model.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::folder::bad;
-use crate::hugging_face;
 use crate::manifest::Manifest;
+use crate::model_paths::{Candidate, candidates, find, is_model};
 use crate::stamp::Stamp;
 use crate::unsupported;
 
 /// A folder with one folder per model, each with a `manifest.json` or in Hugging Face's diffusers
-/// layout. Every call reads it anew, so that models added later are found.
+/// layout; an owner's folder of such folders, or the cache of Hugging Face's hub, are read as well. Every call reads it anew, so that models added later are found.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     folder: PathBuf,
@@ -36,12 +36,8 @@ impl Catalog {
     /// Returns the names of the models in the folder, sorted. Their manifests and files are not
     /// checked.
     pub fn names(&self) -> Vec<String> {
-        let entries = self.folder.read_dir().into_iter().flatten().flatten();
-        let models = entries.filter(|entry| is_model(&entry.path()));
-        let mut names: Vec<String> = models
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        names.sort();
+        let mut names = self.names_of(|path| is_model(path));
+        names.dedup();
         names
     }
 
@@ -55,27 +51,22 @@ impl Catalog {
 
     /// Returns the names of the folders that cannot be read, sorted: there may be a model inside.
     pub fn unreadable(&self) -> Vec<String> {
-        let entries = self.folder.read_dir().into_iter().flatten().flatten();
-        let closed =
-            entries.filter(|entry| entry.path().is_dir() && entry.path().read_dir().is_err());
-        let mut names: Vec<String> = closed
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        names.sort();
-        names
+        self.names_of(|path| path.is_dir() && path.read_dir().is_err())
     }
 
     /// Returns an error for each entry that is not a model, but contains weights in an unsupported
     /// format, sorted by name.
     pub fn unsupported(&self) -> Vec<Error> {
-        let entries = self.folder.read_dir().into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        paths.retain(|path| !is_model(path));
-        paths.sort();
-        paths
-            .iter()
-            .filter_map(|path| unsupported_weights(path))
-            .collect()
+        let mut candidates = candidates(&self.folder);
+        candidates.retain(|candidate| !is_model(&candidate.path));
+        candidates.iter().filter_map(unsupported_weights).collect()
+    }
+
+    /// Returns the names of the places in the folder that `is_meant` selects, sorted.
+    fn names_of(&self, is_meant: impl Fn(&Path) -> bool) -> Vec<String> {
+        let candidates = candidates(&self.folder).into_iter();
+        let meant = candidates.filter(|candidate| is_meant(&candidate.path));
+        meant.map(|candidate| candidate.name).collect()
     }
 
     /// Returns the identity of a model's files, which changes whenever they do.
@@ -83,7 +74,7 @@ impl Catalog {
     /// # Errors
     /// [`Error::UnknownModel`] if it does not exist, or `name` is a path.
     pub fn stamp(&self, name: &str) -> Result<Stamp, Error> {
-        Ok(Stamp::of(&self.model_folder(name)?))
+        Ok(Stamp::of(&self.model_path(name)?))
     }
 
     /// Returns a model's manifest.
@@ -92,42 +83,31 @@ impl Catalog {
     /// [`Error::UnknownModel`] if it does not exist, or `name` is a path; [`Error::BadCheckpoint`]
     /// if its manifest is invalid.
     pub fn manifest(&self, name: &str) -> Result<Manifest, Error> {
-        Manifest::read(&self.model_folder(name)?, name)
+        Manifest::read(&self.model_path(name)?, name)
     }
 
-    fn model_folder(&self, name: &str) -> Result<PathBuf, Error> {
-        let folder = self.folder.join(name);
-        match is_printable(name) && is_model(&folder) {
-            true => Ok(folder),
-            false => Err(Error::UnknownModel {
-                name: name.to_owned(),
-                known: self.names(),
-            }),
-        }
+    fn model_path(&self, name: &str) -> Result<PathBuf, Error> {
+        find(&self.folder, name).ok_or_else(|| Error::UnknownModel {
+            name: name.to_owned(),
+            known: self.names(),
+        })
     }
-}
-
-fn is_model(folder: &Path) -> bool {
-    folder.join("manifest.json").is_file() || folder.join(hugging_face::INDEX).is_file()
 }
 
 /// Returns the error of a file of weights, or of a folder of them, in an unsupported format.
-fn unsupported_weights(path: &Path) -> Option<Error> {
+fn unsupported_weights(Candidate { name, path }: &Candidate) -> Option<Error> {
     let entries = path.read_dir().into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     files.sort();
     files.insert(0, path.to_owned());
     files.iter().filter(|file| file.is_file()).find_map(|file| {
         let message = unsupported::weights_message(file)?;
-        let model = path.file_stem()?.to_string_lossy();
+        let model = match path.is_dir() {
+            true => name.into(),
+            false => path.file_stem()?.to_string_lossy(),
+        };
         Some(bad(&model, &file.file_name()?.to_string_lossy(), message))
     })
-}
-
-fn is_printable(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
-        && !name.contains(['\\', '\0'])
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! | --- | --- |
 //! | [`catalog`](Catalog) | a folder with one folder per model, and their names |
 //! | [`manifest`](Manifest) | a model's shapes, defaults and files, or `hugging_face` derives it |
+//! | `model_paths` | where the models of a folder lie, and their names |
 //! | `folder` | reads the small, untrusted files beside the weights |
 //! | `weight_files` | finds a network's safetensors files: one, or several behind an index |
 //! | `checkpoint` | safetensors files of a network: every tensor is checked, then read |
@@ -52,6 +53,7 @@ mod latents;
 mod lora;
 mod manifest;
 mod memory;
+mod model_paths;
 mod networks;
 mod noise;
 mod original_names;
@@ -79,7 +81,7 @@ pub use manifest::{
     Activation, AddedSpec, BetaSchedule, Defaults, DpmAlgorithm, DpmSolverType, Dtype, FileEntry,
     FinalSigma, FlowCurve, FlowMatchSpec, FlowShift, FluxSpec, FluxTransformerSpec, Heads,
     ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec, SdxlSpec, SigmaSpacing,
-    T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, VaeSpec,
+    T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, UniPcSolver, UniPcSpec, VaeSpec,
 };
 pub use memory::Memory;
 pub use picture::{Mask, Picture};

@@ -25,11 +25,12 @@ pub enum SchedulerKind {
     Lcm,
     Lms,
     Pndm,
+    UniPc,
 }
 
 impl SchedulerKind {
     /// All schedulers.
-    pub const ALL: [SchedulerKind; 12] = [
+    pub const ALL: [SchedulerKind; 13] = [
         SchedulerKind::Ddim,
         SchedulerKind::Ddpm,
         SchedulerKind::DpmSolverPlusPlus,
@@ -42,6 +43,7 @@ impl SchedulerKind {
         SchedulerKind::Lcm,
         SchedulerKind::Lms,
         SchedulerKind::Pndm,
+        SchedulerKind::UniPc,
     ];
 
     /// Returns the name in manifests and requests.
@@ -59,6 +61,7 @@ impl SchedulerKind {
             SchedulerKind::Lcm => "lcm",
             SchedulerKind::Lms => "lms",
             SchedulerKind::Pndm => "pndm",
+            SchedulerKind::UniPc => "unipc",
         }
     }
 

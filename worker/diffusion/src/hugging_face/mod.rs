@@ -196,6 +196,6 @@ mod tests {
                 .to_string()
                 .contains("skip_prk_steps")
         );
-        assert!(read(Some("UniPCMultistepScheduler")).is_err());
+        assert!(read(Some("DEISMultistepScheduler")).is_err());
     }
 }

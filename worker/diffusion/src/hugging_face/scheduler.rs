@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{allowed, flow_match};
 use crate::manifest::{
     BetaSchedule, DpmAlgorithm, DpmSolverType, PredictionType, SchedulerSpec, SigmaSpacing,
+    UniPcSolver, UniPcSpec,
 };
 use crate::scheduler::SchedulerKind;
 
@@ -42,7 +43,7 @@ const SAME: [&str; 12] = [
 
 /// Keys that have an effect only together with others, which are refused, or that Python's
 /// pipelines of Stable Diffusion override.
-const WITHOUT_EFFECT: [&str; 11] = [
+const WITHOUT_EFFECT: [&str; 8] = [
     "clip_sample",
     "clip_sample_range",
     "dynamic_thresholding_ratio",
@@ -50,14 +51,11 @@ const WITHOUT_EFFECT: [&str; 11] = [
     "flow_shift",
     "time_shift_type",
     "steps_offset",
-    "predict_x0",
-    "disable_corrector",
-    "solver_p",
     "skip_prk_steps",
 ];
 
 /// Keys that are read here.
-const READ: [&str; 8] = [
+const READ: [&str; 10] = [
     "prediction_type",
     "beta_start",
     "beta_end",
@@ -66,6 +64,8 @@ const READ: [&str; 8] = [
     "use_exponential_sigmas",
     "algorithm_type",
     "solver_type",
+    "predict_x0",
+    "disable_corrector",
 ];
 
 /// Reads the config of a scheduler class.
@@ -122,6 +122,7 @@ pub(crate) fn read(
             // diffusers replaces the names of other solvers.
             _ => DpmSolverType::Midpoint,
         },
+        unipc: unipc(kind, config)?,
         ..spec
     };
     spec.allowed = SchedulerKind::ALL
@@ -148,6 +149,7 @@ fn kind(class: &str) -> Option<SchedulerKind> {
         "LCMScheduler" => SchedulerKind::Lcm,
         "LMSDiscreteScheduler" => SchedulerKind::Lms,
         "PNDMScheduler" => SchedulerKind::Pndm,
+        "UniPCMultistepScheduler" => SchedulerKind::UniPc,
         _ => return None,
     })
 }
@@ -158,7 +160,9 @@ fn check(kind: SchedulerKind, config: &Map<String, Value>) -> Result<(), String>
     let fixed = json!({
         "interpolation_type": ["linear", null],
         "sigma_max": [null],
+        "shift_terminal": [null],
         "sigma_min": [null],
+        "solver_p": [null],
         "thresholding": [false, null],
         "timestep_type": ["discrete", null],
         "use_beta_sigmas": [false, null],
@@ -174,6 +178,30 @@ fn check(kind: SchedulerKind, config: &Map<String, Value>) -> Result<(), String>
         return Err("skip_prk_steps: only true is supported".to_owned());
     }
     Ok(())
+}
+
+/// Returns UniPC's settings, also for a request that uses it instead of the model's scheduler.
+fn unipc(kind: SchedulerKind, config: &Map<String, Value>) -> Result<UniPcSpec, String> {
+    let solver = match config.get("solver_type").and_then(Value::as_str) {
+        Some("bh1") => UniPcSolver::Bh1,
+        // diffusers replaces the names of other schedulers' solvers.
+        None | Some("bh2" | "midpoint" | "heun" | "logrho") => UniPcSolver::Bh2,
+        Some(other) if kind == SchedulerKind::UniPc => {
+            return Err(format!("solver_type: {other} is not supported"));
+        }
+        Some(_) => UniPcSolver::Bh2,
+    };
+    let steps = config
+        .get("disable_corrector")
+        .filter(|steps| !steps.is_null());
+    let steps = steps.map_or(Ok(Vec::new()), |steps| {
+        serde_json::from_value(steps.clone())
+    });
+    Ok(UniPcSpec {
+        solver,
+        predict_x0: config.get("predict_x0") != Some(&Value::Bool(false)),
+        disable_corrector: steps.map_err(|error| format!("disable_corrector: {error}"))?,
+    })
 }
 
 fn algorithm(config: &Map<String, Value>) -> Result<DpmAlgorithm, String> {
@@ -221,6 +249,16 @@ mod tests {
         }
         let message = read("PNDMScheduler", &config("skip_prk_steps", json!(false))).unwrap_err();
         assert!(message.contains("skip_prk_steps"), "{message}");
+        for (key, value) in [
+            ("solver_type", json!("bh3")),
+            ("use_flow_sigmas", json!(true)),
+            ("solver_p", json!({})),
+            ("shift_terminal", json!(0.1)),
+            ("disable_corrector", json!(["first"])),
+        ] {
+            let message = read("UniPCMultistepScheduler", &config(key, value)).unwrap_err();
+            assert!(message.contains(key), "{key}: {message}");
+        }
         let message = read("TCDScheduler", &config("eta", json!(0.3))).unwrap_err();
         assert!(message.contains("TCDScheduler"), "{message}");
     }

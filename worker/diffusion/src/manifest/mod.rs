@@ -3,6 +3,7 @@
 mod flux;
 mod networks;
 mod scheduler;
+mod unipc;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -20,13 +21,14 @@ pub use scheduler::{
     BetaSchedule, DpmAlgorithm, DpmSolverType, FinalSigma, FlowCurve, FlowMatchSpec, FlowShift,
     PredictionType, SchedulerSpec, SigmaSpacing, TimestepSpacing,
 };
+pub use unipc::{UniPcSolver, UniPcSpec};
 
 /// A model's manifest. It contains no weights: reading one is cheap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this format; 1.
     pub schema: u32,
-    /// The model's name, equal to its folder's.
+    /// The model's name, which follows from its path.
     #[serde(default)]
     pub name: String,
     /// Version of the weights; changes whenever they do.

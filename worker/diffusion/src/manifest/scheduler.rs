@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::UniPcSpec;
 use crate::scheduler::SchedulerKind;
 
 /// The noise schedule of the model's training.
@@ -37,22 +38,22 @@ pub struct SchedulerSpec {
     /// Whether the last step of DDIM and PNDM ends without noise; each has its own default.
     #[serde(default)]
     pub set_alpha_to_one: Option<bool>,
-    /// Noise levels of Euler, Heun and DPM-Solver++.
+    /// Noise levels of Euler, Heun, DPM-Solver++ and UniPC.
     #[serde(default)]
     pub sigma_spacing: SigmaSpacing,
-    /// Noise level after the last step of Euler and DPM-Solver++.
+    /// Noise level after the last step of Euler, DPM-Solver++ and UniPC.
     #[serde(default)]
     pub final_sigmas_type: FinalSigma,
     /// Variant of DPM-Solver++.
     #[serde(default)]
     pub algorithm_type: DpmAlgorithm,
-    /// Steps of DPM-Solver++ of which each one makes use, 1 to 3.
+    /// Steps of DPM-Solver++ or UniPC of which each one makes use, 1 to 3.
     #[serde(default = "default_solver_order")]
     pub solver_order: usize,
     /// Second order of DPM-Solver++.
     #[serde(default)]
     pub solver_type: DpmSolverType,
-    /// Whether DPM-Solver++ lowers the order of the last of few steps.
+    /// Whether DPM-Solver++ lowers the order of the last of few steps, and UniPC of the last steps.
     #[serde(default = "default_true")]
     pub lower_order_final: bool,
     /// Whether the last step of DPM-Solver++ is of order 1.
@@ -61,6 +62,9 @@ pub struct SchedulerSpec {
     /// Lower bound of half of the logarithm of the signal-to-noise ratio, for DPM-Solver++.
     #[serde(default = "unbounded", with = "lowest")]
     pub lambda_min_clipped: f64,
+    /// Settings of UniPC.
+    #[serde(default)]
+    pub unipc: UniPcSpec,
     /// Timesteps of the distillation, for LCM.
     #[serde(default = "default_original_steps")]
     pub original_inference_steps: usize,
@@ -97,6 +101,7 @@ impl SchedulerSpec {
             lower_order_final: true,
             euler_at_final: false,
             lambda_min_clipped: unbounded(),
+            unipc: UniPcSpec::default(),
             original_inference_steps: default_original_steps(),
             timestep_scaling: default_timestep_scaling(),
             flow: Some(flow),

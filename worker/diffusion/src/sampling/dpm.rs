@@ -24,28 +24,9 @@ struct Dpm {
 }
 
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec) -> Plan {
-    let all = schedule.sigmas();
-    let bounds = (all[all.len() - 1], all[0]);
-    let (timesteps, mut sigmas) = match spacing::respaced(spec.sigma_spacing, bounds, steps) {
-        Some(sigmas) => {
-            let whole = spec.sigma_spacing == SigmaSpacing::Karras
-                && spec.beta_schedule != BetaSchedule::SquaredcosCapV2;
-            let timestep = |&sigma: &f64| match spacing::timestep_of(sigma, &all) {
-                timestep if whole => timestep.round_ties_even(),
-                timestep => (timestep - ROUNDING).max(0.0).trunc(),
-            };
-            (sigmas.iter().map(timestep).collect(), sigmas)
-        }
-        None => {
-            let timesteps = timesteps(schedule, &all, steps, spec);
-            let sigmas = timesteps
-                .iter()
-                .map(|&t| spacing::interpolated(&all, t))
-                .collect();
-            (timesteps, sigmas)
-        }
-    };
-    sigmas.push(spacing::last_sigma(spec, &all));
+    let whole = spec.sigma_spacing == SigmaSpacing::Karras
+        && spec.beta_schedule != BetaSchedule::SquaredcosCapV2;
+    let (timesteps, sigmas) = levels(schedule, steps, spec, whole);
     let calls = timesteps
         .iter()
         .zip(&sigmas)
@@ -62,6 +43,37 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec)
             pictures: Vec::new(),
         }),
     }
+}
+
+/// Returns the timesteps and the noise levels, which have the last one in addition. `whole`: other
+/// levels than those of timesteps round to the nearest one.
+pub(super) fn levels(
+    schedule: &NoiseSchedule,
+    steps: usize,
+    spec: &SchedulerSpec,
+    whole: bool,
+) -> (Vec<f64>, Vec<f64>) {
+    let all = schedule.sigmas();
+    let bounds = (all[all.len() - 1], all[0]);
+    let (timesteps, mut sigmas) = match spacing::respaced(spec.sigma_spacing, bounds, steps) {
+        Some(sigmas) => {
+            let timestep = |&sigma: &f64| match spacing::timestep_of(sigma, &all) {
+                timestep if whole => timestep.round_ties_even(),
+                timestep => (timestep - ROUNDING).max(0.0).trunc(),
+            };
+            (sigmas.iter().map(timestep).collect(), sigmas)
+        }
+        None => {
+            let timesteps = timesteps(schedule, &all, steps, spec);
+            let sigmas = timesteps
+                .iter()
+                .map(|&t| spacing::interpolated(&all, t))
+                .collect();
+            (timesteps, sigmas)
+        }
+    };
+    sigmas.push(spacing::last_sigma(spec, &all));
+    (timesteps, sigmas)
 }
 
 /// Returns the timesteps; other than elsewhere, linear and leading spacing leave out the last one.
@@ -95,7 +107,7 @@ fn timesteps(
 }
 
 /// Returns the level of latents whose squares add up to 1.
-fn level(sigma: f64) -> Level {
+pub(super) fn level(sigma: f64) -> Level {
     let length = sigma.hypot(1.0);
     Level {
         signal: length.recip(),

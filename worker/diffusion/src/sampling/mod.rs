@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `noise_schedule` | how much noise the training added at each timestep |
 //! | `spacing` | which timesteps and noise levels a number of steps visits |
-//! | `ddim`, `ddpm`, `plms`, `euler`, `heun`, `dpm`, `lcm` | solvers: from one level to the next |
+//! | `ddim`, `ddpm`, `plms`, `euler`, `heun`, `dpm`, `unipc`, `lcm` | solvers: to the next level |
 //! | `flow_match` | the solver of FLUX.1 |
 //! | `upstream` | the solvers that diffusers-rs provides |
 //!
@@ -22,6 +22,7 @@ mod lcm;
 mod noise_schedule;
 mod plms;
 mod spacing;
+mod unipc;
 mod upstream;
 
 use tch::Tensor;
@@ -160,6 +161,7 @@ impl Sampler {
             }
             SchedulerKind::Heun => heun::plan(&schedule, steps, spec),
             SchedulerKind::DpmSolverPlusPlus => dpm::plan(&schedule, steps, spec),
+            SchedulerKind::UniPc => unipc::plan(&schedule, steps, spec),
             SchedulerKind::Lcm => lcm::plan(&schedule, steps, spec),
             SchedulerKind::Kdpm2 | SchedulerKind::Kdpm2Ancestral | SchedulerKind::Lms => {
                 upstream::plan(kind, steps, spec)
