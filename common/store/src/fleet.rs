@@ -19,7 +19,7 @@ pub struct RunnerReport {
     pub hints: Vec<Hint>,
     /// Memory of the loaded models, bytes.
     pub memory_bytes: u64,
-    /// Number of models that it can hold at once, as far as it has measured.
+    /// Number of models that it can hold at once: the loaded ones, then the largest others.
     pub slots: u32,
 }
 

@@ -32,7 +32,7 @@ pub struct FreeRunner {
     pub epoch: Epoch,
     /// Number of times that this incarnation came free: orders its events.
     pub frees: u64,
-    /// Number of models that it can hold at once, as far as it has measured.
+    /// Number of models that it can hold at once: the loaded ones, then the largest others.
     pub slots: u32,
     /// Loaded models, least recently used first.
     pub hints: Vec<Hint>,

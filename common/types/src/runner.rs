@@ -29,7 +29,7 @@ pub struct RunnerRecord {
     pub memory_bytes: u64,
     /// Loaded models, least recently used first.
     pub hints: Vec<Hint>,
-    /// Number of models that it can hold at once, as far as it has measured.
+    /// Number of models that it can hold at once: the loaded ones, then the largest others.
     #[serde(default)]
     pub slots: u32,
     /// Whether it waits for a job.

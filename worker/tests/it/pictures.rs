@@ -459,7 +459,6 @@ async fn a_wrong_input_is_refused_before_its_picture_is_fetched() {
         ("width", json!(72)),
         ("model", json!("nope")),
         ("scheduler", json!("nope")),
-        ("mask_url", json!("https://example.com/mask.png")),
     ] {
         let mut input = json!({"prompt": "a", "image_url": url});
         input[field] = value;

@@ -77,18 +77,19 @@ impl ExceededSizes {
         now: Instant,
     ) -> JobError {
         let known = self.known.entry(model.to_owned()).or_default();
-        let new = Exceeded {
-            stamp: stamp.clone(),
-            pixels: workload.pixels(),
-            is_guided: workload.is_guided,
-            since: now,
-        };
-        // What the new entry covers goes: at most two remain, with and without guidance.
-        known.retain(|old| {
-            let is_covered = old.pixels >= new.pixels && (old.is_guided || !new.is_guided);
-            old.is_fresh(stamp, now) && !is_covered
-        });
-        known.push(new);
+        known.retain(|old| old.is_fresh(stamp, now));
+        let pixels = workload.pixels();
+        let is_guided = workload.is_guided;
+        // At most two are needed: the smallest with guidance, and the smallest without.
+        if !known.iter().any(|old| old.covers(workload)) {
+            known.retain(|old| old.pixels < pixels || (is_guided && !old.is_guided));
+            known.push(Exceeded {
+                stamp: stamp.clone(),
+                pixels,
+                is_guided,
+                since: now,
+            });
+        }
         error(model, workload, names)
     }
 
