@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata};
 use tch::{Kind, Tensor};
@@ -18,6 +19,8 @@ use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
 use crate::networks::{Branches, Slot, Slots, Tensors, Weights};
+use crate::original_names::{Stored, View};
+use crate::single_file::{self, Component};
 use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer_file};
 use crate::weight_files::WeightFiles;
 
@@ -32,8 +35,10 @@ pub(crate) struct Checkpoint {
     component: String,
     /// Never empty.
     files: Vec<OpenFile>,
-    /// By the network's name of the tensor.
+    /// By the network's name of the tensor, or by the name inside the part of a single file.
     tensors: BTreeMap<String, Entry>,
+    /// Where the network's tensors are in a single file.
+    part: Option<Component>,
 }
 
 struct OpenFile {
@@ -65,8 +70,11 @@ impl Checkpoint {
             component: stem.split('/').next().unwrap_or(stem).to_owned(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            part: None,
         };
-        for file in WeightFiles::find(manifest, stem)?.names() {
+        let files = WeightFiles::find(manifest, stem)?;
+        checkpoint.part = files.component().cloned();
+        for file in files.names() {
             let path = manifest.folder().join(file);
             if is_lfs_pointer_file(&path) {
                 return Err(manifest.bad(file, LFS_MESSAGE));
@@ -76,7 +84,14 @@ impl Checkpoint {
             let bad = |message: String| manifest.bad(file, message);
             let index = checkpoint.files.len();
             for (name, entry) in read_header(&handle, index, &bad)? {
-                if checkpoint.tensors.insert(rename(&name), entry).is_some() {
+                let network_name = match &checkpoint.part {
+                    Some(part) => match part.inner_name(&name) {
+                        Some(inner) => inner.to_owned(),
+                        None => continue,
+                    },
+                    None => rename(&name),
+                };
+                if checkpoint.tensors.insert(network_name, entry).is_some() {
                     let message = "it is stored twice".to_owned();
                     return Err(bad(message).in_tensor(&name));
                 }
@@ -94,7 +109,7 @@ impl Checkpoint {
 
     /// Returns the rows of a matrix, e.g. the size of a vocabulary.
     pub(crate) fn rows(&self, name: &str) -> Result<i64, Error> {
-        match self.entry(name)?.shape.as_slice() {
+        match self.entry(&self.stored(name).name)?.shape.as_slice() {
             &[rows, _] => Ok(rows),
             shape => Err(self.bad(
                 name,
@@ -148,7 +163,15 @@ impl Checkpoint {
         Ok((network, loader.slots.into_inner()))
     }
 
-    /// Returns the entry of a tensor with this shape and a supported type.
+    /// Returns the stored tensor of a tensor with the network's name.
+    fn stored(&self, name: &str) -> Stored {
+        match &self.part {
+            Some(part) => part.stored(name),
+            None => Stored::whole(name),
+        }
+    }
+
+    /// Returns the entry of a stored tensor with this shape and a supported type.
     fn expect(&self, name: &str, shape: &[i64]) -> Result<(&Entry, Kind), Error> {
         let entry = self.entry(name)?;
         if !same_shape(&entry.shape, shape) {
@@ -162,12 +185,23 @@ impl Checkpoint {
 
     /// Reads a tensor into the processor's memory, in its stored type.
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        let (entry, kind) = self.expect(name, shape)?;
+        let Stored { name, view } = self.stored(name);
+        let stored_shape = view.stored_shape(shape);
+        let (entry, kind) = self.expect(&name, &stored_shape)?;
+        let (shape, part) = match view {
+            View::Whole => (shape, 0),
+            View::Transposed => (stored_shape.as_slice(), 0),
+            View::Third { index } => (shape, index as u64),
+        };
         let mut tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))?;
-        let handle = &self.files[entry.file].handle;
-        let read = handle.read_exact_at(bytes_of(&mut tensor), entry.offset);
-        read.map_err(|e| self.bad(name, "cannot be read".to_owned()).because(e))?;
-        Ok(tensor)
+        let bytes = bytes_of(&mut tensor);
+        let offset = entry.offset + part * bytes.len() as u64;
+        let read = self.files[entry.file].handle.read_exact_at(bytes, offset);
+        read.map_err(|e| self.bad(&name, "cannot be read".to_owned()).because(e))?;
+        match view {
+            View::Transposed => Ok(tensor.f_transpose(0, 1)?.f_contiguous()?),
+            _ => Ok(tensor),
+        }
     }
 
     /// Returns the size of all tensors, bytes.
@@ -213,6 +247,33 @@ impl Checkpoint {
         let file = self.tensors.get(tensor).map_or(0, |entry| entry.file);
         folder::bad(&self.model, &self.files[file].name, message).in_tensor(tensor)
     }
+}
+
+/// Returns the names, shapes and types of the tensors of a model's single file.
+pub(crate) fn header(path: &Path, model: &str) -> Result<single_file::Tensors, Error> {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let bad = |message: String| folder::bad(model, &file, message);
+    if is_lfs_pointer_file(path) {
+        return Err(bad(LFS_MESSAGE.to_owned()));
+    }
+    let handle = File::open(path).map_err(|e| bad("cannot be read".to_owned()).because(e))?;
+    let entries = read_header(&handle, 0, &bad)?.into_iter();
+    Ok(entries
+        .map(|(name, entry)| (name, (entry.shape, entry.dtype)))
+        .collect())
+}
+
+/// Returns the size of a network's part of a single file, bytes; 0 if it cannot be read.
+pub(crate) fn part_bytes(manifest: &Manifest, part: &Component) -> u64 {
+    let bad = |message: String| folder::bad(&manifest.name, "", message);
+    let path = manifest.single_file.as_ref();
+    let handle = path.and_then(|file| File::open(manifest.folder().join(file)).ok());
+    let entries = handle.and_then(|handle| read_header(&handle, 0, &bad).ok());
+    let entries = entries.unwrap_or_default().into_iter();
+    entries
+        .filter(|(name, _)| part.inner_name(name).is_some())
+        .map(|(_, entry)| entry.bytes as u64)
+        .sum()
 }
 
 /// Reads and checks the header of a safetensors file, the one at index `file`.
@@ -296,8 +357,9 @@ struct Header<'a> {
 impl Tensors for Header<'_> {
     /// Returns an empty tensor.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        self.checkpoint.expect(name, shape)?;
-        self.used.borrow_mut().insert(name.to_owned());
+        let Stored { name, view } = self.checkpoint.stored(name);
+        self.checkpoint.expect(&name, &view.stored_shape(shape))?;
+        self.used.borrow_mut().insert(name);
         Ok(Tensor::new())
     }
 }

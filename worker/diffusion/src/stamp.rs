@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::single_file;
+
 /// Identity of a model's files: inode, length and modification time of each file in its folder and
 /// in the folders of its components.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,9 +14,14 @@ pub struct Stamp(Vec<(PathBuf, Option<Identity>)>);
 type Identity = (u64, u64, i64, i64);
 
 impl Stamp {
-    pub(crate) fn of(folder: &Path) -> Self {
+    /// Returns the stamp of a model's folder or single file.
+    pub(crate) fn of(model: &Path) -> Self {
         let mut files = Vec::new();
-        for path in entries(folder) {
+        let paths: Vec<PathBuf> = match model.is_file() {
+            true => with_tokenizers(model).collect(),
+            false => entries(model).collect(),
+        };
+        for path in paths {
             match path.is_dir() {
                 true => files.extend(entries(&path)),
                 false => files.push(path),
@@ -27,6 +34,13 @@ impl Stamp {
         });
         Self(stamped.collect())
     }
+}
+
+/// Returns a single file and the folders that may have its tokenizer.
+fn with_tokenizers(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let shared = file.with_file_name(single_file::TOKENIZER);
+    let own = file.with_extension("").join(single_file::TOKENIZER);
+    [file.to_owned(), shared, own].into_iter()
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {

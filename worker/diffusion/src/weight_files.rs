@@ -6,9 +6,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::checkpoint;
 use crate::error::Error;
 use crate::folder::{read_json, stays_inside};
 use crate::manifest::Manifest;
+use crate::single_file::Component;
 use crate::unsupported;
 
 /// What a file name may have between its stem and `safetensors`, in order of preference.
@@ -19,6 +21,8 @@ const VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
 pub(crate) struct WeightFiles<'a> {
     manifest: &'a Manifest,
     names: Vec<String>,
+    /// The component's part of a single file.
+    component: Option<Component>,
 }
 
 /// Hugging Face's index of the files of a component.
@@ -34,17 +38,22 @@ impl<'a> WeightFiles<'a> {
     /// # Errors
     /// There are none, or the index is damaged.
     pub(crate) fn find(manifest: &'a Manifest, stem: &str) -> Result<Self, Error> {
+        if let Some(file) = &manifest.single_file {
+            return Ok(Self {
+                manifest,
+                names: vec![file.clone()],
+                component: Component::of(manifest, stem),
+            });
+        }
         let exists = |name: &str| manifest.folder().join(name).is_file();
         for variant in VARIANTS {
             let single = format!("{stem}{variant}.safetensors");
             if exists(&single) {
-                let names = vec![single];
-                return Ok(Self { manifest, names });
+                return Ok(Self::of_folder(manifest, vec![single]));
             }
             let index = format!("{stem}.safetensors.index{variant}.json");
             if exists(&index) {
-                let names = indexed(manifest, stem, &index)?;
-                return Ok(Self { manifest, names });
+                return Ok(Self::of_folder(manifest, indexed(manifest, stem, &index)?));
             }
         }
         let missing = format!("{stem}.safetensors");
@@ -58,12 +67,28 @@ impl<'a> WeightFiles<'a> {
         Err(manifest.bad(&missing, message))
     }
 
+    fn of_folder(manifest: &'a Manifest, names: Vec<String>) -> Self {
+        Self {
+            manifest,
+            names,
+            component: None,
+        }
+    }
+
+    /// Returns the component's part of the only file, if all components share it.
+    pub(crate) fn component(&self) -> Option<&Component> {
+        self.component.as_ref()
+    }
+
     pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Returns the size of all files, bytes.
+    /// Returns the size of all files, or of the component's part of a single one, bytes.
     pub(crate) fn bytes(&self) -> u64 {
+        if let Some(component) = &self.component {
+            return checkpoint::part_bytes(self.manifest, component);
+        }
         let paths = self
             .names
             .iter()
