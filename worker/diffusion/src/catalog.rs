@@ -36,7 +36,7 @@ impl Catalog {
     /// Returns the names of the models in the folder, sorted. Their manifests and files are not
     /// checked.
     pub fn names(&self) -> Vec<String> {
-        let mut names = self.names_of(|path| is_model(path));
+        let mut names = self.names_of(is_model);
         names.dedup();
         names
     }

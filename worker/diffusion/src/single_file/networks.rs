@@ -180,3 +180,66 @@ fn text(
 fn heads(width: i64) -> i64 {
     (width / HEAD_WIDTH).max(1)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use safetensors::tensor::Dtype;
+
+    use super::*;
+    use crate::single_file::Tensors;
+
+    /// Names and shapes as in Stable Diffusion XL's own file.
+    #[test]
+    fn the_unet_of_sdxl_has_its_published_shape() {
+        let mut tensors = Tensors::new();
+        let mut add = |name: String, shape: &[i64]| {
+            tensors.insert(name, (shape.to_vec(), Dtype::F16));
+        };
+        add("input_blocks.0.0.weight".to_owned(), &[320, 4, 3, 3]);
+        add("label_emb.0.0.weight".to_owned(), &[1280, 2816]);
+        let mut block = 1;
+        for (level, (width, layers)) in [(320, 0), (640, 2), (1280, 10)].into_iter().enumerate() {
+            for _ in 0..2 {
+                let name = format!("input_blocks.{block}.0.in_layers.2.weight");
+                add(name, &[width, width, 3, 3]);
+                transformer(&mut add, &format!("input_blocks.{block}"), width, layers);
+                block += 1;
+            }
+            if level < 2 {
+                add(
+                    format!("input_blocks.{block}.0.op.weight"),
+                    &[width, width, 3, 3],
+                );
+                block += 1;
+            }
+        }
+        transformer(&mut add, "middle_block", 1280, 10);
+        let expected = UNetSpec {
+            block_out_channels: vec![320, 640, 1280],
+            attention_blocks: vec![false, true, true],
+            layers_per_block: 2,
+            heads: Heads::Each(vec![5, 10, 20]),
+            cross_attention_dim: 2048,
+            use_linear_projection: true,
+            in_channels: 4,
+            transformer_layers: Some(vec![1, 2, 10]),
+            added: Some(AddedSpec {
+                time_width: 256,
+                pooled_width: 1280,
+            }),
+        };
+        assert_eq!(unet(Part::new(&tensors, ""), Some(1280)).unwrap(), expected);
+    }
+
+    fn transformer(add: &mut impl FnMut(String, &[i64]), block: &str, width: i64, layers: usize) {
+        if layers > 0 {
+            add(format!("{block}.1.proj_in.weight"), &[width, width]);
+        }
+        for layer in 0..layers {
+            let layer = format!("{block}.1.transformer_blocks.{layer}");
+            add(format!("{layer}.norm1.weight"), &[width]);
+            add(format!("{layer}.attn2.to_k.weight"), &[width, 2048]);
+        }
+    }
+}

@@ -5,13 +5,14 @@
 //! A file is read one tensor at a time instead of mapped: truncating a mapped file kills the
 //! process.
 
+mod header;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
 use crate::device::Device;
@@ -20,14 +21,12 @@ use crate::folder;
 use crate::manifest::Manifest;
 use crate::networks::{Branches, Slot, Slots, Tensors, Weights};
 use crate::original_names::{Stored, View};
-use crate::single_file::{self, Component};
+use crate::single_file::Component;
 use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer_file};
 use crate::weight_files::WeightFiles;
+use header::{Entry, read_header};
 
-/// The format's limit.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// The header follows its length, a little-endian u64.
-const LENGTH_BYTES: u64 = 8;
+pub(crate) use header::{header, part_bytes};
 
 pub(crate) struct Checkpoint {
     model: String,
@@ -45,16 +44,6 @@ struct OpenFile {
     /// Relative to the model's folder.
     name: String,
     handle: File,
-}
-
-struct Entry {
-    /// Index of the file.
-    file: usize,
-    shape: Vec<i64>,
-    dtype: Dtype,
-    /// Offset from the start of the file, bytes.
-    offset: u64,
-    bytes: usize,
 }
 
 impl Checkpoint {
@@ -247,95 +236,6 @@ impl Checkpoint {
         let file = self.tensors.get(tensor).map_or(0, |entry| entry.file);
         folder::bad(&self.model, &self.files[file].name, message).in_tensor(tensor)
     }
-}
-
-/// Returns the names, shapes and types of the tensors of a model's single file.
-pub(crate) fn header(path: &Path, model: &str) -> Result<single_file::Tensors, Error> {
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let bad = |message: String| folder::bad(model, &file, message);
-    if is_lfs_pointer_file(path) {
-        return Err(bad(LFS_MESSAGE.to_owned()));
-    }
-    let handle = File::open(path).map_err(|e| bad("cannot be read".to_owned()).because(e))?;
-    let entries = read_header(&handle, 0, &bad)?.into_iter();
-    Ok(entries
-        .map(|(name, entry)| (name, (entry.shape, entry.dtype)))
-        .collect())
-}
-
-/// Returns the size of a network's part of a single file, bytes; 0 if it cannot be read.
-pub(crate) fn part_bytes(manifest: &Manifest, part: &Component) -> u64 {
-    let bad = |message: String| folder::bad(&manifest.name, "", message);
-    let path = manifest.single_file.as_ref();
-    let handle = path.and_then(|file| File::open(manifest.folder().join(file)).ok());
-    let entries = handle.and_then(|handle| read_header(&handle, 0, &bad).ok());
-    let entries = entries.unwrap_or_default().into_iter();
-    entries
-        .filter(|(name, _)| part.inner_name(name).is_some())
-        .map(|(_, entry)| entry.bytes as u64)
-        .sum()
-}
-
-/// Reads and checks the header of a safetensors file, the one at index `file`.
-fn read_header(
-    handle: &File,
-    file: usize,
-    bad: &dyn Fn(String) -> Error,
-) -> Result<Vec<(String, Entry)>, Error> {
-    let unreadable = |e: std::io::Error| bad("cannot be read".to_owned()).because(e);
-    let file_bytes = handle.metadata().map_err(unreadable)?.len();
-    if file_bytes < LENGTH_BYTES {
-        return Err(bad(format!(
-            "{file_bytes} bytes are too few for a safetensors file"
-        )));
-    }
-    let mut length = [0; LENGTH_BYTES as usize];
-    handle.read_exact_at(&mut length, 0).map_err(unreadable)?;
-    let header_bytes = u64::from_le_bytes(length);
-    if header_bytes > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
-        return Err(bad(format!(
-            "not a safetensors file, or truncated: a header of {header_bytes} bytes in a file of \
-             {file_bytes}"
-        )));
-    }
-    let mut header = vec![0; header_bytes as usize];
-    handle
-        .read_exact_at(&mut header, LENGTH_BYTES)
-        .map_err(unreadable)?;
-    let header: Metadata = serde_json::from_slice(&header)
-        .map_err(|e| bad(format!("its header is damaged: {e}")).because(e))?;
-
-    let data = LENGTH_BYTES + header_bytes;
-    let mut entries = Vec::new();
-    for name in header.offset_keys() {
-        let Some(info) = header.info(&name) else {
-            continue;
-        };
-        let (start, end) = info.data_offsets;
-        if end as u64 > file_bytes - data {
-            let message = format!(
-                "the file is truncated: {} bytes are missing",
-                end as u64 + data - file_bytes
-            );
-            return Err(bad(message).in_tensor(&name));
-        }
-        let shape = info.shape.iter().map(|&n| i64::try_from(n));
-        let shape = shape.collect::<Result<_, _>>();
-        let shape =
-            shape.map_err(|_| bad("its shape is out of bounds".to_owned()).in_tensor(&name))?;
-        let entry = Entry {
-            file,
-            shape,
-            dtype: info.dtype,
-            offset: data + start as u64,
-            bytes: end - start,
-        };
-        entries.push((name, entry));
-    }
-    if header.data_len() as u64 != file_bytes - data {
-        return Err(bad("bytes follow the last tensor".to_owned()));
-    }
-    Ok(entries)
 }
 
 /// Tensors that some exporters store although they are no weights.
