@@ -132,7 +132,8 @@ impl Checkpoint {
         }
     }
 
-    /// Loads the network that `build` builds, and returns its layers that can have branches. Calls `progress` with the bytes of each tensor.
+    /// Loads the network that `build` builds, and returns its layers that can have branches. Calls
+    /// `progress` with the bytes of each tensor.
     ///
     /// # Errors
     /// Those of [`Checkpoint::check`], except for tensors without use; a tensor cannot be read.

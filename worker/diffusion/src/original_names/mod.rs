@@ -1,6 +1,6 @@
 //! Names in the layout in which Stable Diffusion was first published, e.g.
-//! `input_blocks.1.1.proj_in` for `down_blocks.0.attentions.0.proj_in`. Training tools still use it,
-//! and models in a single file.
+//! `input_blocks.1.1.proj_in` for `down_blocks.0.attentions.0.proj_in`. Training tools still use
+//! it, and models in a single file.
 
 mod autoencoder;
 mod open_clip;
