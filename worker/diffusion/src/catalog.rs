@@ -10,7 +10,9 @@ use crate::stamp::Stamp;
 use crate::unsupported;
 
 /// A folder with one folder per model, each with a `manifest.json` or in Hugging Face's diffusers
-/// layout; an owner's folder of such folders, or the cache of Hugging Face's hub, are read as well. Every call reads it anew, so that models added later are found.
+/// layout. An owner's folder of such folders, the cache of Hugging Face's hub, and single
+/// safetensors files in the original layout are read as well. Every call reads it anew, so that
+/// models added later are found.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     folder: PathBuf,
@@ -36,7 +38,7 @@ impl Catalog {
     /// Returns the names of the models in the folder, sorted. Their manifests and files are not
     /// checked.
     pub fn names(&self) -> Vec<String> {
-        let mut names = self.names_of(|path| is_model(path));
+        let mut names = self.names_of(is_model);
         names.dedup();
         names
     }

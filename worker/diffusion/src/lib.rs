@@ -28,7 +28,8 @@
 //! | [`request`](Request) | a caller's request, and its check against a manifest |
 //! | [`pipeline`](Pipeline) | load; text → latents `[1, c, h/8, w/8]` → picture `[3, h, w]` |
 //! | `lora` | LoRAs: files that change a loaded model for one request |
-//! | `original_names` | layers' names in the layout of the first publication |
+//! | `single_file` | derives the manifest of a single file with all networks |
+//! | `original_names` | tensors' names in the layout of the first publication |
 //! | `noise`, [`latents`](Latents) | reproducible noise; latents as data, in files |
 //! | `unsupported` | recognizes files that are not weights in a supported format |
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
@@ -63,14 +64,11 @@ mod random_weights;
 mod request;
 mod sampling;
 mod scheduler;
+mod single_file;
 mod stamp;
 mod t5_tokenizer;
 mod tokenizer;
 mod unsupported;
-#[expect(
-    dead_code,
-    reason = "nothing needs the files' sizes since headers are read"
-)]
 mod weight_files;
 
 pub use catalog::Catalog;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `NAME/` | `NAME` |
 //! | `OWNER/NAME/`, if `OWNER/` is no model | `OWNER/NAME` |
+//! | `NAME.safetensors`, a single file with all networks | `NAME` |
 //! | `models--OWNER--NAME/`, the cache of Hugging Face's hub | `OWNER/NAME` |
 //!
 //! The hub's cache has a folder per revision, whose files are links to `blobs/`; `refs/main` names
@@ -15,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::hugging_face;
 use crate::manifest;
+use crate::single_file;
 
 /// How the name of a folder of the hub's cache begins.
 const HUB_PREFIX: &str = "models--";
@@ -37,12 +39,14 @@ pub(crate) fn find(models: &Path, name: &str) -> Option<PathBuf> {
         None if is_plain(name) => [Some(models.join(name)), hub_snapshot(models, name)],
         Some((owner, rest)) if is_plain(owner) && is_plain(rest) => {
             let owner = models.join(owner);
-            let plain = (!is_model(&owner)).then(|| owner.join(rest));
+            let plain = (!is_folder(&owner)).then(|| owner.join(rest));
             [plain, hub_snapshot(models, &name.replace('/', HUB_SLASH))]
         }
         _ => [None, None],
     };
-    paths.into_iter().flatten().find(|path| is_model(path))
+    let folder = paths.into_iter().flatten().find(|path| is_folder(path));
+    let file = || models.join(format!("{name}.{}", single_file::EXTENSION));
+    folder.or_else(|| Some(file()).filter(|file| is_plain(name) && is_single_file(file)))
 }
 
 /// Returns all places in a models folder where a model can be, sorted by name.
@@ -63,6 +67,10 @@ pub(crate) fn candidates(models: &Path) -> Vec<Candidate> {
                 path,
             }));
         }
+        let name = match is_single_file(&path) {
+            true => stem(&path),
+            false => name,
+        };
         found.push(Candidate { name, path });
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));
@@ -71,6 +79,28 @@ pub(crate) fn candidates(models: &Path) -> Vec<Candidate> {
 
 /// Returns whether a model is at this path.
 pub(crate) fn is_model(path: &Path) -> bool {
+    is_folder(path) || is_single_file(path)
+}
+
+/// Returns a file's name without its extension.
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// Hidden files are downloads that have not ended.
+fn is_single_file(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .and_then(|name| name.to_str()?.chars().next())
+        == Some('.');
+    path.extension()
+        .is_some_and(|end| end == single_file::EXTENSION)
+        && !hidden
+        && path.is_file()
+}
+
+fn is_folder(path: &Path) -> bool {
     path.join(manifest::FILE).is_file() || path.join(hugging_face::INDEX).is_file()
 }
 

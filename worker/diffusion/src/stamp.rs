@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::single_file;
+
 /// Identity of a model's files: inode, length, modification and change time of each file in its
 /// folder and in the folders of its components. The change time also reveals a copy in place that
 /// keeps length and modification time, as `rsync --inplace` does.
@@ -13,9 +15,14 @@ pub struct Stamp(Vec<(PathBuf, Option<Identity>)>);
 type Identity = (u64, u64, [i64; 4]);
 
 impl Stamp {
-    pub(crate) fn of(folder: &Path) -> Self {
+    /// Returns the stamp of a model's folder or single file.
+    pub(crate) fn of(model: &Path) -> Self {
         let mut files = Vec::new();
-        for path in entries(folder) {
+        let paths: Vec<PathBuf> = match model.is_file() {
+            true => with_tokenizers(model).collect(),
+            false => entries(model).collect(),
+        };
+        for path in paths {
             match path.is_dir() {
                 true => files.extend(entries(&path)),
                 false => files.push(path),
@@ -28,6 +35,13 @@ impl Stamp {
         });
         Self(stamped.collect())
     }
+}
+
+/// Returns a single file and the folders that may have its tokenizer.
+fn with_tokenizers(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let shared = file.with_file_name(single_file::TOKENIZER);
+    let own = file.with_extension("").join(single_file::TOKENIZER);
+    [file.to_owned(), shared, own].into_iter()
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {

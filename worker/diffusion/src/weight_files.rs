@@ -1,7 +1,6 @@
 //! The weights files of a component: one safetensors file, or several behind an index.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::folder::{read_json, stays_inside};
 use crate::manifest::Manifest;
+use crate::single_file::Component;
 use crate::unsupported;
 
 /// What a file name may have between its stem and `safetensors`, in order of preference.
@@ -16,9 +16,10 @@ const VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
 
 /// Files relative to the model's folder.
 #[derive(Debug)]
-pub(crate) struct WeightFiles<'a> {
-    manifest: &'a Manifest,
+pub(crate) struct WeightFiles {
     names: Vec<String>,
+    /// The component's part of a single file.
+    component: Option<Component>,
 }
 
 /// Hugging Face's index of the files of a component.
@@ -28,23 +29,27 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-impl<'a> WeightFiles<'a> {
+impl WeightFiles {
     /// Finds the files of a component, e.g. of `unet/diffusion_pytorch_model`.
     ///
     /// # Errors
     /// There are none, or the index is damaged.
-    pub(crate) fn find(manifest: &'a Manifest, stem: &str) -> Result<Self, Error> {
+    pub(crate) fn find(manifest: &Manifest, stem: &str) -> Result<Self, Error> {
+        if let Some(file) = &manifest.single_file {
+            return Ok(Self {
+                names: vec![file.clone()],
+                component: Component::of(manifest, stem),
+            });
+        }
         let exists = |name: &str| manifest.folder().join(name).is_file();
         for variant in VARIANTS {
             let single = format!("{stem}{variant}.safetensors");
             if exists(&single) {
-                let names = vec![single];
-                return Ok(Self { manifest, names });
+                return Ok(Self::of_folder(vec![single]));
             }
             let index = format!("{stem}.safetensors.index{variant}.json");
             if exists(&index) {
-                let names = indexed(manifest, stem, &index)?;
-                return Ok(Self { manifest, names });
+                return Ok(Self::of_folder(indexed(manifest, stem, &index)?));
             }
         }
         let missing = format!("{stem}.safetensors");
@@ -58,18 +63,20 @@ impl<'a> WeightFiles<'a> {
         Err(manifest.bad(&missing, message))
     }
 
-    pub(crate) fn names(&self) -> &[String] {
-        &self.names
+    fn of_folder(names: Vec<String>) -> Self {
+        Self {
+            names,
+            component: None,
+        }
     }
 
-    /// Returns the size of all files, bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        let paths = self
-            .names
-            .iter()
-            .map(|name| self.manifest.folder().join(name));
-        let sizes = paths.filter_map(|path| fs::metadata(path).ok());
-        sizes.map(|metadata| metadata.len()).sum()
+    /// Returns the component's part of the only file, if all components share it.
+    pub(crate) fn component(&self) -> Option<&Component> {
+        self.component.as_ref()
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 }
 

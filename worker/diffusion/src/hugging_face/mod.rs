@@ -23,6 +23,7 @@ use crate::manifest::{
 #[cfg(test)]
 use crate::scheduler::SchedulerKind;
 use folder::Folder;
+pub(crate) use scheduler::read as read_scheduler;
 use unet::UNetConfig;
 
 /// The file that identifies such a folder.
@@ -68,12 +69,12 @@ pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
     let dtype = text.stored_dtype();
     let (networks, image, defaults) = if STABLE_DIFFUSION.contains(&class) {
         let unet = unet::unet(folder)?;
-        let image = sizes(&vae, &unet);
+        let image = sizes_of(&vae, &unet);
         let unet = unet.spec();
         (Networks::Sd(SdSpec { unet }), image, unet_defaults(7.5))
     } else if STABLE_DIFFUSION_XL.contains(&class) {
         let unet = unet::unet(folder)?;
-        let image = sizes(&vae, &unet);
+        let image = sizes_of(&vae, &unet);
         let spec = sdxl(folder, &index, unet)?;
         (Networks::Sdxl(Box::new(spec)), image, unet_defaults(5.0))
     } else if FLUX.contains(&class) {
@@ -94,6 +95,8 @@ pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
         files: Vec::new(),
         vram_bytes_estimate: None,
         folder: path.to_owned(),
+        single_file: None,
+        tokenizer_folder: None,
         dtype,
         image,
         tokenizer,
@@ -106,7 +109,7 @@ pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
 }
 
 /// Returns the defaults of diffusers' pipelines with a UNet.
-fn unet_defaults(guidance: f64) -> Defaults {
+pub(crate) fn unet_defaults(guidance: f64) -> Defaults {
     Defaults {
         steps: 50,
         guidance,
@@ -127,16 +130,20 @@ fn sdxl(folder: Folder<'_>, index: &Index, unet: UNetConfig) -> Result<SdxlSpec,
     })
 }
 
-/// Returns the sizes from half to twice the side of the training pictures.
-fn sizes(vae: &VaeSpec, unet: &UNetConfig) -> ImageSizes {
-    let multiple_of = vae.downsampling().max(8);
+/// Returns the sizes around the side of the training pictures.
+fn sizes_of(vae: &VaeSpec, unet: &UNetConfig) -> ImageSizes {
     let cells = unet.sample_size.clamp(1, 512);
-    let default = cells.saturating_mul(vae.downsampling());
+    sizes(cells.saturating_mul(vae.downsampling()), vae.downsampling())
+}
+
+/// Returns the sizes from half to twice the side of the training pictures. `cell`: pixels along the
+/// side of a latent cell.
+pub(crate) fn sizes(default: u32, cell: u32) -> ImageSizes {
     ImageSizes {
         default,
         min: (default / 2).max(1),
         max: default.saturating_mul(2).min(1 << 13),
-        multiple_of,
+        multiple_of: cell.max(8),
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::folder::{self, read_json};
 use crate::hugging_face;
+use crate::single_file;
 pub use flux::{FluxSpec, FluxTransformerSpec, T5Spec};
 pub use networks::{
     Activation, AddedSpec, Heads, Networks, SdSpec, SdxlSpec, TextSpec, UNetSpec, VaeSpec,
@@ -61,9 +62,15 @@ pub struct Manifest {
     /// workers compute the size of the weights from their files.
     #[serde(default)]
     pub vram_bytes_estimate: Option<u64>,
-    /// The model's folder.
+    /// The model's folder, or that of its single file.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
+    /// The only file of weights, in the original layout, relative to the folder.
+    #[serde(skip)]
+    pub(crate) single_file: Option<String>,
+    /// The folder of all tokenizers, instead of one for each text encoder.
+    #[serde(skip)]
+    pub(crate) tokenizer_folder: Option<String>,
 }
 
 /// One file of a model's folder.
@@ -123,9 +130,14 @@ pub struct Defaults {
 }
 
 impl Manifest {
-    /// Reads the manifest of a model folder, or derives it from Hugging Face's configs, and checks
-    /// its consistency.
+    /// Reads the manifest of a model folder, or derives it from Hugging Face's configs or a single
+    /// file, and checks its consistency.
     pub(crate) fn read(folder: &Path, name: &str) -> Result<Manifest, Error> {
+        if folder.is_file() {
+            let manifest = single_file::derive(folder, name)?;
+            validate::validate(&manifest)?;
+            return Ok(manifest);
+        }
         let bare = folder.join(hugging_face::INDEX);
         let mut manifest: Manifest = if !folder.join(FILE).exists() && bare.exists() {
             hugging_face::derive(folder, name)?
@@ -138,7 +150,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Returns the model's folder.
+    /// Returns the model's folder, or that of its single file.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -20,7 +20,10 @@ pub(super) fn validate(manifest: &Manifest) -> Result<(), Error> {
         request_rules(manifest),
     ];
     match rules.into_iter().flatten().find(|(holds, _)| !holds) {
-        Some((_, broken)) => Err(manifest.bad(FILE, broken)),
+        Some((_, broken)) => {
+            let file = manifest.single_file.as_deref().unwrap_or(FILE);
+            Err(manifest.bad(file, broken))
+        }
         None => Ok(()),
     }
 }

@@ -48,14 +48,16 @@ impl ClipFiles {
         spec: &TextSpec,
     ) -> Result<Self, Error> {
         let context = i64::try_from(tokenizer.context).unwrap_or(i64::MAX);
-        let tokenizer = Tokenizer::load(manifest, folders.tokenizer, tokenizer)?;
+        let shared = manifest.tokenizer_folder.as_deref();
+        let tokenizer_folder = shared.unwrap_or(folders.tokenizer);
+        let tokenizer = Tokenizer::load(manifest, tokenizer_folder, tokenizer)?;
         let stem = format!("{}/model", folders.encoder);
         let weights = Checkpoint::open(manifest, &stem, without_model_prefix)?;
         let vocabulary = weights.rows("embeddings.token_embedding.weight")?;
         let largest = tokenizer.largest_id();
         if largest >= vocabulary {
             let message = format!("has the id {largest}, the text encoder {vocabulary} rows");
-            return Err(manifest.bad(&format!("{}/vocab.json", folders.tokenizer), message));
+            return Err(manifest.bad(&format!("{tokenizer_folder}/vocab.json"), message));
         }
         let files = Self {
             tokenizer,

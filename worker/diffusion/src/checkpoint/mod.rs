@@ -5,12 +5,14 @@
 //! A file is read one tensor at a time instead of mapped: truncating a mapped file kills the
 //! process.
 
+mod header;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
 use crate::device::Device;
@@ -18,13 +20,13 @@ use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
 use crate::networks::{Branches, Slot, Slots, Tensors, Weights};
+use crate::original_names::{Stored, View};
+use crate::single_file::Component;
 use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer_file};
 use crate::weight_files::WeightFiles;
+use header::{Entry, read_header};
 
-/// The format's limit.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// The header follows its length, a little-endian u64.
-const LENGTH_BYTES: u64 = 8;
+pub(crate) use header::header;
 
 pub(crate) struct Checkpoint {
     model: String,
@@ -32,24 +34,16 @@ pub(crate) struct Checkpoint {
     component: String,
     /// Never empty.
     files: Vec<OpenFile>,
-    /// By the network's name of the tensor.
+    /// By the network's name of the tensor, or by the name inside the part of a single file.
     tensors: BTreeMap<String, Entry>,
+    /// Where the network's tensors are in a single file.
+    part: Option<Component>,
 }
 
 struct OpenFile {
     /// Relative to the model's folder.
     name: String,
     handle: File,
-}
-
-struct Entry {
-    /// Index of the file.
-    file: usize,
-    shape: Vec<i64>,
-    dtype: Dtype,
-    /// Offset from the start of the file, bytes.
-    offset: u64,
-    bytes: usize,
 }
 
 impl Checkpoint {
@@ -65,8 +59,11 @@ impl Checkpoint {
             component: stem.split('/').next().unwrap_or(stem).to_owned(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            part: None,
         };
-        for file in WeightFiles::find(manifest, stem)?.names() {
+        let files = WeightFiles::find(manifest, stem)?;
+        checkpoint.part = files.component().cloned();
+        for file in files.names() {
             let path = manifest.folder().join(file);
             if is_lfs_pointer_file(&path) {
                 return Err(manifest.bad(file, LFS_MESSAGE));
@@ -76,7 +73,14 @@ impl Checkpoint {
             let bad = |message: String| manifest.bad(file, message);
             let index = checkpoint.files.len();
             for (name, entry) in read_header(&handle, index, &bad)? {
-                if checkpoint.tensors.insert(rename(&name), entry).is_some() {
+                let network_name = match &checkpoint.part {
+                    Some(part) => match part.inner_name(&name) {
+                        Some(inner) => inner.to_owned(),
+                        None => continue,
+                    },
+                    None => rename(&name),
+                };
+                if checkpoint.tensors.insert(network_name, entry).is_some() {
                     let message = "it is stored twice".to_owned();
                     return Err(bad(message).in_tensor(&name));
                 }
@@ -94,7 +98,7 @@ impl Checkpoint {
 
     /// Returns the rows of a matrix, e.g. the size of a vocabulary.
     pub(crate) fn rows(&self, name: &str) -> Result<i64, Error> {
-        match self.entry(name)?.shape.as_slice() {
+        match self.entry(&self.stored(name).name)?.shape.as_slice() {
             &[rows, _] => Ok(rows),
             shape => Err(self.bad(
                 name,
@@ -128,7 +132,8 @@ impl Checkpoint {
         }
     }
 
-    /// Loads the network that `build` builds, and returns its layers that can have branches. Calls `progress` with the bytes of each tensor.
+    /// Loads the network that `build` builds, and returns its layers that can have branches. Calls
+    /// `progress` with the bytes of each tensor.
     ///
     /// # Errors
     /// Those of [`Checkpoint::check`], except for tensors without use; a tensor cannot be read.
@@ -148,7 +153,15 @@ impl Checkpoint {
         Ok((network, loader.slots.into_inner()))
     }
 
-    /// Returns the entry of a tensor with this shape and a supported type.
+    /// Returns the stored tensor of a tensor with the network's name.
+    fn stored(&self, name: &str) -> Stored {
+        match &self.part {
+            Some(part) => part.stored(name),
+            None => Stored::whole(name),
+        }
+    }
+
+    /// Returns the entry of a stored tensor with this shape and a supported type.
     fn expect(&self, name: &str, shape: &[i64]) -> Result<(&Entry, Kind), Error> {
         let entry = self.entry(name)?;
         if !same_shape(&entry.shape, shape) {
@@ -162,12 +175,23 @@ impl Checkpoint {
 
     /// Reads a tensor into the processor's memory, in its stored type.
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        let (entry, kind) = self.expect(name, shape)?;
+        let Stored { name, view } = self.stored(name);
+        let stored_shape = view.stored_shape(shape);
+        let (entry, kind) = self.expect(&name, &stored_shape)?;
+        let (shape, part) = match view {
+            View::Whole => (shape, 0),
+            View::Transposed => (stored_shape.as_slice(), 0),
+            View::Third { index } => (shape, index as u64),
+        };
         let mut tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))?;
-        let handle = &self.files[entry.file].handle;
-        let read = handle.read_exact_at(bytes_of(&mut tensor), entry.offset);
-        read.map_err(|e| self.bad(name, "cannot be read".to_owned()).because(e))?;
-        Ok(tensor)
+        let bytes = bytes_of(&mut tensor);
+        let offset = entry.offset + part * bytes.len() as u64;
+        let read = self.files[entry.file].handle.read_exact_at(bytes, offset);
+        read.map_err(|e| self.bad(&name, "cannot be read".to_owned()).because(e))?;
+        match view {
+            View::Transposed => Ok(tensor.f_transpose(0, 1)?.f_contiguous()?),
+            _ => Ok(tensor),
+        }
     }
 
     /// Returns the size of all tensors, bytes.
@@ -215,68 +239,6 @@ impl Checkpoint {
     }
 }
 
-/// Reads and checks the header of a safetensors file, the one at index `file`.
-fn read_header(
-    handle: &File,
-    file: usize,
-    bad: &dyn Fn(String) -> Error,
-) -> Result<Vec<(String, Entry)>, Error> {
-    let unreadable = |e: std::io::Error| bad("cannot be read".to_owned()).because(e);
-    let file_bytes = handle.metadata().map_err(unreadable)?.len();
-    if file_bytes < LENGTH_BYTES {
-        return Err(bad(format!(
-            "{file_bytes} bytes are too few for a safetensors file"
-        )));
-    }
-    let mut length = [0; LENGTH_BYTES as usize];
-    handle.read_exact_at(&mut length, 0).map_err(unreadable)?;
-    let header_bytes = u64::from_le_bytes(length);
-    if header_bytes > MAX_HEADER_BYTES.min(file_bytes - LENGTH_BYTES) {
-        return Err(bad(format!(
-            "not a safetensors file, or truncated: a header of {header_bytes} bytes in a file of \
-             {file_bytes}"
-        )));
-    }
-    let mut header = vec![0; header_bytes as usize];
-    handle
-        .read_exact_at(&mut header, LENGTH_BYTES)
-        .map_err(unreadable)?;
-    let header: Metadata = serde_json::from_slice(&header)
-        .map_err(|e| bad(format!("its header is damaged: {e}")).because(e))?;
-
-    let data = LENGTH_BYTES + header_bytes;
-    let mut entries = Vec::new();
-    for name in header.offset_keys() {
-        let Some(info) = header.info(&name) else {
-            continue;
-        };
-        let (start, end) = info.data_offsets;
-        if end as u64 > file_bytes - data {
-            let message = format!(
-                "the file is truncated: {} bytes are missing",
-                end as u64 + data - file_bytes
-            );
-            return Err(bad(message).in_tensor(&name));
-        }
-        let shape = info.shape.iter().map(|&n| i64::try_from(n));
-        let shape = shape.collect::<Result<_, _>>();
-        let shape =
-            shape.map_err(|_| bad("its shape is out of bounds".to_owned()).in_tensor(&name))?;
-        let entry = Entry {
-            file,
-            shape,
-            dtype: info.dtype,
-            offset: data + start as u64,
-            bytes: end - start,
-        };
-        entries.push((name, entry));
-    }
-    if header.data_len() as u64 != file_bytes - data {
-        return Err(bad("bytes follow the last tensor".to_owned()));
-    }
-    Ok(entries)
-}
-
 /// Tensors that some exporters store although they are no weights.
 const IGNORED: [&str; 2] = ["embeddings.position_ids", "encoder.embed_tokens.weight"];
 
@@ -296,8 +258,9 @@ struct Header<'a> {
 impl Tensors for Header<'_> {
     /// Returns an empty tensor.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        self.checkpoint.expect(name, shape)?;
-        self.used.borrow_mut().insert(name.to_owned());
+        let Stored { name, view } = self.checkpoint.stored(name);
+        self.checkpoint.expect(&name, &view.stored_shape(shape))?;
+        self.used.borrow_mut().insert(name);
         Ok(Tensor::new())
     }
 }

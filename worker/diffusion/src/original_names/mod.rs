@@ -1,7 +1,13 @@
 //! Names in the layout in which Stable Diffusion was first published, e.g.
-//! `input_blocks.1.1.proj_in` for `down_blocks.0.attentions.0.proj_in`. Training tools still use it.
+//! `input_blocks.1.1.proj_in` for `down_blocks.0.attentions.0.proj_in`. Training tools still use
+//! it, and models in a single file.
+
+mod autoencoder;
+mod open_clip;
 
 use crate::manifest::UNetSpec;
+pub(crate) use autoencoder::of_autoencoder;
+pub(crate) use open_clip::{Stored, View, of_open_clip};
 
 /// Returns the original name of a UNet's layer, if it has another one than Hugging Face's.
 pub(crate) fn of_unet_layer(name: &str, spec: &UNetSpec) -> Option<String> {
@@ -11,6 +17,7 @@ pub(crate) fn of_unet_layer(name: &str, spec: &UNetSpec) -> Option<String> {
     let number = |text: &str| text.parse::<usize>().ok();
     match parts.as_slice() {
         ["conv_in"] => Some("input_blocks.0.0".to_owned()),
+        ["conv_norm_out"] => Some("out.0".to_owned()),
         ["conv_out"] => Some("out.2".to_owned()),
         ["time_embedding", linear] => Some(format!("time_embed.{}", index_of(linear)?)),
         ["add_embedding", linear] => Some(format!("label_emb.0.{}", index_of(linear)?)),
@@ -62,7 +69,9 @@ fn inner(kind: &str, rest: &[&str]) -> Option<String> {
 
 fn of_resnet(rest: &[&str]) -> Option<&'static str> {
     match rest {
+        ["norm1"] => Some("in_layers.0"),
         ["conv1"] => Some("in_layers.2"),
+        ["norm2"] => Some("out_layers.0"),
         ["conv2"] => Some("out_layers.3"),
         ["time_emb_proj"] => Some("emb_layers.1"),
         ["conv_shortcut"] => Some("skip_connection"),
@@ -98,6 +107,7 @@ mod tests {
                 "down_blocks.0.resnets.1.conv1",
                 "input_blocks.2.0.in_layers.2",
             ),
+            ("mid_block.resnets.0.norm2", "middle_block.0.out_layers.0"),
             ("down_blocks.0.downsamplers.0.conv", "input_blocks.3.0.op"),
             (
                 "down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_out.0",
@@ -110,6 +120,11 @@ mod tests {
                 "up_blocks.2.resnets.0.conv_shortcut",
                 "output_blocks.6.0.skip_connection",
             ),
+            (
+                "up_blocks.2.resnets.2.norm1",
+                "output_blocks.8.0.in_layers.0",
+            ),
+            ("conv_norm_out", "out.0"),
             ("conv_out", "out.2"),
         ] {
             assert_eq!(of_unet_layer(name, &spec).as_deref(), Some(original));
