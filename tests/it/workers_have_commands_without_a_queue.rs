@@ -156,7 +156,7 @@ async fn generate_names_the_option_that_is_wrong() {
         ),
         (
             &["--lora", "a:0.5", "--out", "@a.png"],
-            "does not support LoRA yet",
+            "--lora: a cannot be read",
         ),
         (&["--mask", "@text.png", "--out", "@a.png"], "--image"),
         (&["--out", "@no/folder/a.png"], "a.png cannot be written"),
@@ -189,7 +189,7 @@ async fn models_are_listed_with_their_memory_or_with_what_is_wrong() {
     let sound = check(&models(), false).await;
     assert_eq!(sound.code, Some(0), "{}", sound.err);
     let shapes = sound.out.lines().find(|line| line.starts_with("shapes"));
-    for part in ["tiny", "64", "f16", "MiB", "text-to-image", "ddim"] {
+    for part in ["sd", "64", "f16", "MiB", "text-to-image", "ddim"] {
         assert!(shapes.unwrap().contains(part), "{}", sound.out);
     }
 

@@ -4,11 +4,12 @@
 //! cargo run --release -p warmq-diffusion --example bench_engine -- --python .venv/bin/python
 //! ```
 //!
-//! Prints a Markdown table: an included model, and models of Stable Diffusion 1.5's and XL's sizes with
-//! random weights, written to a temporary folder first (2 and 7 GB). `warmq / diffusers` below 1 means
-//! that this engine is faster. Each round starts a new process of either engine, in turns: it loads the
-//! model, whose files are in the page cache, draws one picture to warm up, and then a timed one. Both
-//! wait for the device after every step, so that steps measure execution, not submission.
+//! Prints a Markdown table: an included model, and models of Stable Diffusion 1.5's and XL's sizes
+//! with random weights, written to a temporary folder first (2 and 7 GB). `warmq / diffusers` below
+//! 1 means that this engine is faster. Each round starts a new process of either engine, in turns:
+//! it loads the model, whose files are in the page cache, draws one picture to warm up, and then a
+//! timed one. Both wait for the device after every step, so that steps measure execution, not
+//! submission.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -286,8 +286,8 @@ fn every_tensor_exists_once_and_has_a_use() {
 }
 
 /// Configs of full size, with keys that older versions of diffusers and transformers write. Those
-/// of the transformer, the autoencoder and dev's scheduler follow public copies of FLUX.1's; those of
-/// the text encoders and schnell's scheduler were not compared with a copy.
+/// of the transformer, the autoencoder and dev's scheduler follow public copies of FLUX.1's; those
+/// of the text encoders and schnell's scheduler were not compared with a copy.
 #[test]
 fn full_size_configs_of_older_versions_are_supported() {
     let folder = KeyedModel::new("flux");

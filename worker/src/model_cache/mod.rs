@@ -280,8 +280,8 @@ mod tests {
 
     const OUT_OF_MEMORY: &str = "out of memory";
 
-    /// Models named by their size; the files of `5-really-9` grow from 5 to 9 before a load; `broken…` fails to
-    /// load.
+    /// Models named by their size; the files of `5-really-9` grow from 5 to 9 before a load;
+    /// `broken…` fails to load.
     #[derive(Default)]
     struct Sizes {
         loads: Vec<String>,

@@ -71,8 +71,8 @@ pub struct Args {
         default_value = "auto"
     )]
     pub device: String,
-    /// Noise of variance 1 to start from, [1, channels, height/8, width/8]: the tensor `latents` of a
-    /// safetensors file, as Python's diffusers takes it
+    /// Noise of variance 1 to start from, [1, channels, height/8, width/8]: the tensor `latents` of
+    /// a safetensors file, as Python's diffusers takes it
     #[arg(long, value_name = "FILE")]
     pub latents: Option<PathBuf>,
     /// Writes the final latents, before decoding, to a safetensors file
@@ -161,9 +161,12 @@ fn request(args: &Args) -> anyhow::Result<Request> {
     let mask = args.mask.as_deref().map(|path| {
         picture::read_mask(&read(path)?).with_context(|| format!("--mask: {}", path.display()))
     });
-    let loras = args.lora.iter().map(|lora| warmq_diffusion::Lora {
-        path: lora.path.clone().into(),
-        scale: lora.scale,
+    let loras = args.lora.iter().map(|lora| {
+        let path = PathBuf::from(&lora.path);
+        let found = std::fs::metadata(&path);
+        found.with_context(|| format!("--lora: {} cannot be read", path.display()))?;
+        let scale = lora.scale;
+        Ok(warmq_diffusion::Lora { path, scale })
     });
     let latents = args.latents.as_deref().map(|path| {
         let latents = Latents::from_safetensors(&read(path)?);
@@ -180,7 +183,7 @@ fn request(args: &Args) -> anyhow::Result<Request> {
         scheduler: args.scheduler.clone(),
         image: image.transpose()?,
         mask: mask.transpose()?,
-        loras: loras.collect(),
+        loras: loras.collect::<anyhow::Result<_>>()?,
         strength: args.strength,
         latents: latents.transpose()?,
         ..Request::default()

@@ -34,8 +34,8 @@ pub(super) struct Input {
     /// pixels, or a data: URI. It is stretched to the output's size, by default its own proportions
     /// with as many pixels as the model draws by default. Transparent parts are white.
     image_url: Option<String>,
-    /// The part of the picture at `image_url` to redraw: white in a picture of the same kinds, which
-    /// is stretched to the output's size.
+    /// The part of the picture at `image_url` to redraw: white in a picture of the same kinds,
+    /// which is stretched to the output's size.
     mask_url: Option<String>,
     /// How much of the picture at `image_url` is redrawn: the fraction of the steps that run, at
     /// least one. Near 0 the picture stays as it is, at 1 almost nothing of it remains; 0.8 by
