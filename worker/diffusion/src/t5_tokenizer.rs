@@ -7,7 +7,7 @@ use tokenizers::TruncationParams;
 
 use crate::error::Error;
 use crate::folder::{bad, read_text};
-use crate::tokenizer::Truncation;
+use crate::tokenizer::Tokenizer;
 
 /// The whole tokenizer; sentencepiece's own file is not read.
 pub(crate) const FILE: &str = "tokenizer_2/tokenizer.json";
@@ -15,78 +15,32 @@ pub(crate) const FILE: &str = "tokenizer_2/tokenizer.json";
 const PAD: &str = "<pad>";
 const END: &str = "</s>";
 
-pub(crate) struct T5Tokenizer {
-    inner: tokenizers::Tokenizer,
-    /// Tokens in a prompt, including the end.
-    context: usize,
-    pad: i64,
-    /// The largest token id.
-    largest: i64,
-}
-
-impl T5Tokenizer {
-    pub(crate) fn load(folder: &Path, model: &str, context: usize) -> Result<Self, Error> {
-        let text = read_text(folder, model, FILE)?;
-        let unusable = |e: tokenizers::Error| bad(model, FILE, "unusable").because(e);
-        let mut inner: tokenizers::Tokenizer = text.parse().map_err(unusable)?;
-        // The file may have the settings of its last use.
-        inner.with_padding(None);
-        let truncation = TruncationParams {
-            max_length: context,
-            ..TruncationParams::default()
-        };
-        inner.with_truncation(Some(truncation)).map_err(unusable)?;
-        let id = |token: &str| {
-            let missing = || bad(model, FILE, format!("has no token {token:?}"));
-            inner.token_to_id(token).ok_or_else(missing)
-        };
-        let (pad, end) = (id(PAD)?, id(END)?);
-        if inner.encode("", true).map_err(unusable)?.get_ids() != [end] {
-            return Err(bad(
-                model,
-                FILE,
-                format!("does not end a prompt with {END:?}"),
-            ));
-        }
-        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
-        Ok(Self {
-            inner,
-            context,
-            pad: i64::from(pad),
-            largest: i64::from(largest),
-        })
+/// Reads the tokenizer of a model's folder.
+pub(crate) fn load(folder: &Path, model: &str, context: usize) -> Result<Tokenizer, Error> {
+    let text = read_text(folder, model, FILE)?;
+    let unusable = |e: tokenizers::Error| bad(model, FILE, "unusable").because(e);
+    let mut inner: tokenizers::Tokenizer = text.parse().map_err(unusable)?;
+    // The file may have the settings of its last use.
+    inner.with_padding(None);
+    let truncation = TruncationParams {
+        max_length: context,
+        ..TruncationParams::default()
+    };
+    inner.with_truncation(Some(truncation)).map_err(unusable)?;
+    let id = |token: &str| {
+        let missing = || bad(model, FILE, format!("has no token {token:?}"));
+        inner.token_to_id(token).ok_or_else(missing)
+    };
+    let (pad, end) = (id(PAD)?, id(END)?);
+    if inner.encode("", true).map_err(unusable)?.get_ids() != [end] {
+        return Err(bad(
+            model,
+            FILE,
+            format!("does not end a prompt with {END:?}"),
+        ));
     }
-
-    /// Returns token ids, as many as the context.
-    pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<i64>, Error> {
-        let encoding = self.inner.encode(prompt, true).map_err(refuse)?;
-        let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
-        ids.resize(self.context, self.pad);
-        Ok(ids)
-    }
-
-    /// Returns the truncation of a prompt that exceeds the context.
-    pub(crate) fn truncation(
-        &self,
-        field: &'static str,
-        prompt: &str,
-    ) -> Result<Option<Truncation>, Error> {
-        let encoding = self.inner.encode(prompt, true).map_err(refuse)?;
-        Ok(Truncation::of(&encoding, prompt).map(|rest| Truncation {
-            field,
-            context: self.context,
-            rest,
-        }))
-    }
-
-    /// Returns the largest id of [`T5Tokenizer::encode`]; the text encoder needs a row for it.
-    pub(crate) fn largest_id(&self) -> i64 {
-        self.largest
-    }
-}
-
-fn refuse(error: tokenizers::Error) -> Error {
-    Error::invalid("prompt", format!("cannot be read: {error}"))
+    let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
+    Ok(Tokenizer::new(inner, context, pad, largest))
 }
 
 #[cfg(test)]
@@ -94,9 +48,9 @@ fn refuse(error: tokenizers::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn tokenizer(context: usize) -> T5Tokenizer {
+    fn tokenizer(context: usize) -> Tokenizer {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references/flux");
-        T5Tokenizer::load(folder.as_ref(), "flux", context).unwrap()
+        load(folder.as_ref(), "flux", context).unwrap()
     }
 
     #[test]
@@ -128,7 +82,7 @@ mod tests {
             (without_end.to_string(), "does not end"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = T5Tokenizer::load(folder.path(), "flux", 8).err();
+            let error = load(folder.path(), "flux", 8).err();
             let message = error.map(|error| error.to_string()).unwrap_or_default();
             assert!(message.contains(named), "{named}: {message:?}");
         }

@@ -91,12 +91,23 @@ impl Tokenizer {
             })?;
         let inner = assemble(bpe, spec, start, end)
             .map_err(|e| manifest.bad(&vocabulary_file, "unusable").because(e))?;
-        Ok(Tokenizer {
+        Ok(Tokenizer::new(inner, spec.context, pad, largest))
+    }
+
+    /// `inner` cuts prompts to `context` tokens; `pad` fills shorter ones, and no id exceeds
+    /// `largest`.
+    pub(crate) fn new(
+        inner: tokenizers::Tokenizer,
+        context: usize,
+        pad: u32,
+        largest: u32,
+    ) -> Tokenizer {
+        Tokenizer {
             inner,
-            context: spec.context,
+            context,
             pad: i64::from(pad),
             largest: i64::from(largest),
-        })
+        }
     }
 
     /// Returns token ids, as many as the context.

@@ -6,6 +6,7 @@
 //! | `layers` | linear, convolution, group norm, layer norm, RMS norm |
 //! | `branches` | LoRA: low-rank branches beside layers |
 //! | `attention` | multi-head attention |
+//! | `embedding` | two linear layers for a timestep and other conditions |
 //! | `resnet`, `transformer` | the blocks of the UNet and the autoencoder |
 //! | `unet`, `autoencoder`, `clip` | the networks of Stable Diffusion |
 //! | `flux`, `t5` | the transformer and second text encoder of FLUX.1 |
@@ -18,6 +19,7 @@ mod attention;
 mod autoencoder;
 mod branches;
 mod clip;
+mod embedding;
 mod flux;
 mod layers;
 mod resnet;

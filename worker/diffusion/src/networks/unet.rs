@@ -4,7 +4,8 @@
 use tch::{Kind, Tensor};
 
 use super::Weights;
-use super::layers::{Convolution, GroupNorm, Kernel, Linear};
+use super::embedding::Embedding;
+use super::layers::{Convolution, GroupNorm, Kernel};
 use super::resnet::{Norms, ResnetBlock};
 use super::transformer::{SpatialTransformer, TransformerShape};
 use crate::error::Error;
@@ -117,25 +118,6 @@ pub(crate) struct AddedConditions<'a> {
     pub(crate) pooled: &'a Tensor,
     /// Numbers about the picture's size: `[6]`.
     pub(crate) sizes: Tensor,
-}
-
-/// Two linear layers.
-struct Embedding {
-    linear1: Linear,
-    linear2: Linear,
-}
-
-impl Embedding {
-    fn new(weights: &Weights<'_>, inputs: i64, width: i64) -> Result<Self, Error> {
-        Ok(Self {
-            linear1: Linear::new(&weights.at("linear_1"), inputs, width)?,
-            linear2: Linear::new(&weights.at("linear_2"), width, width)?,
-        })
-    }
-
-    fn forward(&self, input: &Tensor) -> Tensor {
-        self.linear2.forward(&self.linear1.forward(input).silu())
-    }
 }
 
 /// Embeds a timestep.

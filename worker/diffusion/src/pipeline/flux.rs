@@ -10,12 +10,12 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::manifest::{FluxSpec, Manifest, TEXT_2_WEIGHTS, TRANSFORMER_WEIGHTS};
 use crate::networks::{FluxPrompt, FluxTransformer, T5_TOKENS, T5Encoder};
-use crate::t5_tokenizer::{self, T5Tokenizer};
-use crate::tokenizer::Truncation;
+use crate::t5_tokenizer;
+use crate::tokenizer::{Tokenizer, Truncation};
 
 pub(super) struct FluxFiles {
     clip: ClipFiles,
-    tokenizer: T5Tokenizer,
+    tokenizer: Tokenizer,
     t5: Checkpoint,
     transformer: Checkpoint,
     spec: FluxSpec,
@@ -27,7 +27,7 @@ impl FluxFiles {
     pub(super) fn open(manifest: &Manifest, spec: &FluxSpec) -> Result<Self, Error> {
         let (tokenizer, text) = (&manifest.tokenizer, &manifest.text);
         let clip = ClipFiles::open(manifest, Folders::FIRST, tokenizer, text)?;
-        let tokenizer = T5Tokenizer::load(manifest.folder(), &manifest.name, spec.t5.context)?;
+        let tokenizer = t5_tokenizer::load(manifest.folder(), &manifest.name, spec.t5.context)?;
         let t5 = Checkpoint::open(manifest, TEXT_2_WEIGHTS, str::to_owned)?;
         let vocabulary = t5.rows(T5_TOKENS)?;
         let largest = tokenizer.largest_id();
@@ -87,7 +87,7 @@ impl DenoiserFiles for FluxFiles {
 
 struct Flux {
     clip: ClipEncoder,
-    tokenizer: T5Tokenizer,
+    tokenizer: Tokenizer,
     t5: T5Encoder,
     transformer: FluxTransformer,
     device: Device,

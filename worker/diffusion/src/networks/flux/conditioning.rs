@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::super::Weights;
-use super::super::layers::Linear;
+use super::super::embedding::Embedding;
 use super::FluxPrompt;
 use crate::error::Error;
 use crate::manifest::FluxTransformerSpec;
@@ -51,25 +51,6 @@ impl Conditioning {
         }
         sum += self.pooled.forward(&prompt.pooled.to_kind(kind));
         sum.silu()
-    }
-}
-
-/// Two linear layers.
-struct Embedding {
-    linear1: Linear,
-    linear2: Linear,
-}
-
-impl Embedding {
-    fn new(weights: &Weights<'_>, inputs: i64, width: i64) -> Result<Self, Error> {
-        Ok(Self {
-            linear1: Linear::new(&weights.at("linear_1"), inputs, width)?,
-            linear2: Linear::new(&weights.at("linear_2"), width, width)?,
-        })
-    }
-
-    fn forward(&self, input: &Tensor) -> Tensor {
-        self.linear2.forward(&self.linear1.forward(input).silu())
     }
 }
 
