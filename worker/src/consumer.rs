@@ -1,8 +1,10 @@
-//! A runner's consumers: its own queue always, the shared queue only while it is idle.
+//! A runner's consumers: its own queue always; the shared queue only while it is idle, and only
+//! while the leader does not consume it.
 //!
 //! Prefetch counts per consumer, so a runner with two consumers can receive two jobs at once. The
 //! shared consumer is therefore cancelled at the first delivery, and further deliveries are
-//! returned.
+//! returned. That costs a round trip per job, and the queue's process more, the more runners
+//! consume it.
 
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
@@ -80,7 +82,7 @@ pub enum ConsumeError {
 }
 
 impl Consumers {
-    /// Consumes `own_queue`, and the shared queue once [`Consumers::attach_shared`] is called.
+    /// Consumes `own_queue`, and the shared queue once [`Consumers::set_shared`] asks for it.
     ///
     /// # Errors
     /// The connection is lost.
@@ -100,11 +102,14 @@ impl Consumers {
         })
     }
 
-    /// Starts to consume the shared queue.
+    /// Starts or stops to consume the shared queue.
     ///
     /// # Errors
     /// The connection is lost.
-    pub async fn attach_shared(&mut self) -> Result<(), ConsumeError> {
+    pub async fn set_shared(&mut self, consumes: bool) -> Result<(), ConsumeError> {
+        if !consumes {
+            return self.detach_shared().await;
+        }
         if self.shared.is_none() {
             self.attached += 1;
             let tag = format!("shared-{}", self.attached);

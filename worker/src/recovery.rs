@@ -137,5 +137,5 @@ async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch
     let alive = store
         .fleet()
         .heartbeat(&config.app, runner, epoch, intervals.lease, true);
-    alive.await.unwrap_or(false)
+    matches!(alive.await, Ok(Some(_)))
 }

@@ -15,6 +15,11 @@ pub struct RedisGrace {
 }
 
 impl RedisGrace {
+    /// Returns whether the last call exceeded the grace.
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted
+    }
+
     /// Awaits a call to Redis. Returns `None` if it did not finish within the grace.
     pub async fn limit<T>(&mut self, call: impl Future<Output = T>) -> Option<T> {
         let timeout = if self.is_exhausted {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use warmq_process::retry::{until_available, until_success};
+use warmq_store::SharedQueueConsumer;
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
@@ -223,10 +224,12 @@ impl Runner {
         // Set after a claim took precedence over a shared job: until then only the own queue is
         // consumed.
         let mut claimed_until: Option<Instant> = None;
+        // The first heartbeat, which is immediate, corrects this.
+        let mut shared_queue = SharedQueueConsumer::Leader;
         loop {
-            if claimed_until.is_none()
-                && let Err(lost) = incarnation.consumers.attach_shared().await
-            {
+            let consumes_shared =
+                claimed_until.is_none() && shared_queue == SharedQueueConsumer::Runners;
+            if let Err(lost) = incarnation.consumers.set_shared(consumes_shared).await {
                 return IncarnationEnd::ConsumerLost(lost);
             }
             let first = tokio::select! {
@@ -235,8 +238,9 @@ impl Runner {
                 // Before the next job: otherwise a runner with many short jobs would lose its
                 // lease. Never during a start: the heartbeat of an idle runner makes it claimable.
                 _ = heartbeats.tick() => {
-                    if !self.heartbeat(incarnation.epoch).await {
-                        return IncarnationEnd::Unregistered;
+                    match self.heartbeat(incarnation.epoch).await {
+                        Some(consumer) => shared_queue = consumer,
+                        None => return IncarnationEnd::Unregistered,
                     }
                     continue;
                 }
@@ -264,11 +268,15 @@ impl Runner {
                 }
                 AfterDelivery::End(end) => return end,
             };
+            if self.redis_grace.is_exhausted() {
+                shared_queue = SharedQueueConsumer::Runners;
+            }
         }
     }
 
-    /// Returns false if the runner is not registered with its current models.
-    async fn heartbeat(&self, epoch: Epoch) -> bool {
+    /// Sends a heartbeat. Returns who consumes the shared queue: the runners while Redis is
+    /// unreachable. Returns `None` if the runner is not registered with its current models.
+    async fn heartbeat(&self, epoch: Epoch) -> Option<SharedQueueConsumer> {
         let WorkerContext {
             store,
             config,
@@ -280,14 +288,16 @@ impl Runner {
                 .fleet()
                 .heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
-            Ok(Ok(known)) => known && self.recorded_hints == self.engine.report.hints,
+            Ok(Ok(consumer)) => {
+                consumer.filter(|_| self.recorded_hints == self.engine.report.hints)
+            }
             Ok(Err(error)) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
-                true
+                Some(SharedQueueConsumer::Runners)
             }
             Err(_) => {
                 tracing::warn!(runner = %self.id, "redis did not answer a heartbeat in time");
-                true
+                Some(SharedQueueConsumer::Runners)
             }
         }
     }

@@ -69,6 +69,15 @@ impl Registration {
     }
 }
 
+/// Who consumes an app's shared queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedQueueConsumer {
+    /// The leader, with policy `warm`: it dispatches what an outage of Redis left there.
+    Leader,
+    /// The idle runners: with policy `fal`, and without a leader.
+    Runners,
+}
+
 /// Numbers of an app's runners and jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -179,8 +188,8 @@ impl Fleet<'_> {
         Ok(since.is_some())
     }
 
-    /// Renews a runner's lease. `busy` while it runs a job. Returns whether the runner is still
-    /// registered.
+    /// Renews a runner's lease. `busy` while it runs a job. Returns who consumes the shared queue,
+    /// `None` if the runner is no longer registered.
     pub async fn heartbeat(
         self,
         app: &AppId,
@@ -188,20 +197,27 @@ impl Fleet<'_> {
         epoch: Epoch,
         lease: Duration,
         busy: bool,
-    ) -> Result<bool, Error> {
-        Ok(self
+    ) -> Result<Option<SharedQueueConsumer>, Error> {
+        let reply: String = self
             .scripts
             .heartbeat
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.runners(app))
+            .key(self.keys.leader(app))
+            .key(self.keys.leader_policy(app))
             .arg(runner.as_str())
             .arg(epoch.0)
             .arg(lease.as_millis() as u64)
             .arg(u8::from(busy))
             .arg(self.keys.runner_events(app))
             .invoke_async(&mut self.connection.clone())
-            .await?)
+            .await?;
+        Ok(match reply.as_str() {
+            "leader" => Some(SharedQueueConsumer::Leader),
+            "runners" => Some(SharedQueueConsumer::Runners),
+            _ => None,
+        })
     }
 
     /// Removes a runner that stops.

@@ -208,6 +208,11 @@ impl Keys {
         self.of_app(app, "leader")
     }
 
+    /// String: policy of the leader's latest session: `warm`, `fal`.
+    pub(super) fn leader_policy(&self, app: &AppId) -> String {
+        self.of_app(app, "leader_policy")
+    }
+
     /// String: the JSON Schema of the app's input, as its workers publish it.
     pub(super) fn schema(&self, app: &AppId) -> String {
         self.of_app(app, "schema")

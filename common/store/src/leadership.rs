@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use redis::AsyncCommands;
 use warmq_types::ids::AppId;
+use warmq_types::policy_name::PolicyName;
 
 use super::{Error, Leadership, ms};
 
@@ -28,6 +30,12 @@ impl Leadership<'_> {
             leads.extend(part);
         }
         Ok(leads)
+    }
+
+    /// Records the policy of the leader's session, which decides who consumes the shared queue.
+    pub async fn record_policy(self, app: &AppId, policy: PolicyName) -> Result<(), Error> {
+        let key = self.keys.leader_policy(app);
+        Ok(self.connection.clone().set(key, policy.to_string()).await?)
     }
 
     /// Releases the leadership of `app`, if `candidate` has it.

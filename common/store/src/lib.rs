@@ -71,7 +71,7 @@ pub use attempts::{Finish, Loss, RequeueCause, Start, StartSource};
 pub use cancellation::{CancelOutcome, CancellationStream};
 pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
-pub use fleet::{AppLoad, Counts, Registration, RunnerReport};
+pub use fleet::{AppLoad, Counts, Registration, RunnerReport, SharedQueueConsumer};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};

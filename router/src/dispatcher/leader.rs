@@ -120,6 +120,9 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
             if let Err(reason) = shared.store.check().requirements().await {
                 return without_redis::run(dispatcher, &session, &until, &reason).await;
             }
+            (shared.store.leadership())
+                .record_policy(app, config.policy)
+                .await?;
             let placing = async {
                 match config.policy {
                     PolicyName::Warm => warm::run(dispatcher, &session, &until).await,
