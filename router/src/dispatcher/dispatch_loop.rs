@@ -1,6 +1,6 @@
 //! The loop of a session: passes one input at a time to the placement, and sends the placed jobs.
 
-use std::future::pending;
+use std::future::{pending, ready};
 
 use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
@@ -14,6 +14,9 @@ use super::lanes::{JobDelivery, LaneLimits, Lanes};
 use super::sending::{Destination, PlacedJob, RunnerGone};
 use super::session::{Session, TICK_INTERVAL, ticks};
 use crate::session_error::SessionError;
+
+/// Decisions that are carried out at once although further inputs are ready.
+const MAX_PENDING: usize = 64;
 
 /// Decides where each job goes.
 pub(super) trait Placement {
@@ -52,6 +55,17 @@ pub(super) trait Placement {
 
     /// Runs every second.
     async fn tick(&mut self) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    /// Returns the number of decisions that [`Placement::execute`] must carry out.
+    fn pending(&self) -> usize {
+        0
+    }
+
+    /// Carries out the decisions so far. Called once no further input is ready, so that the
+    /// decisions on a burst share their round trips.
+    async fn execute(&mut self) -> Result<(), SessionError> {
         Ok(())
     }
 
@@ -126,6 +140,7 @@ impl DispatchLoop<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = ready(()), if placement.pending() >= MAX_PENDING => placement.execute().await?,
                 sent = sends.try_next(), if unconfirmed > 0 => {
                     if let Some(gone) = sent?.flatten() {
                         placement.runner_gone(gone).await?;
@@ -162,6 +177,8 @@ impl DispatchLoop<'_> {
                         reports.wake();
                     }
                 }
+                // No input is ready.
+                () = ready(()), if placement.pending() > 0 => placement.execute().await?,
             }
             sends.extend(placement.placed().drain(..).map(|job| sender.send(job)));
         }

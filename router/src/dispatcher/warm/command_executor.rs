@@ -1,10 +1,11 @@
-//! Executes the policy's commands: claims runners and records holds in Redis, and collects the
-//! placed jobs.
+//! Executes the policy's commands in batches: claims runners and records holds in Redis, and
+//! collects the placed jobs. The calls of a batch are concurrent, so that it costs one round trip.
 
-use warmq_policy::warm::{Event, HoldCommand, Job, SendCommand};
+use futures::future::try_join_all;
+use warmq_policy::warm::{Event, HoldCommand, Job, Runner, SendCommand};
 use warmq_store::{Claim, Store};
 use warmq_types::ids::{AppId, RunnerId};
-use warmq_types::job::Decision;
+use warmq_types::job::{Decision, Hold};
 
 use super::super::lanes::JobDelivery;
 use super::super::rerouting::Rerouter;
@@ -23,82 +24,217 @@ pub(super) struct CommandExecutor<'a> {
     pub(super) clock: Clock,
     pub(super) held_jobs: HeldJobs,
     pub(super) placed: Vec<PlacedJob>,
+    /// Commands that are not executed yet: at most one per job and one per runner.
+    pub(super) batch: Vec<Pending>,
+}
+
+/// A command that is not executed yet.
+pub(super) enum Pending {
+    Send {
+        command: SendCommand,
+        /// Name of the runner.
+        runner: RunnerId,
+        /// The idle runners that had the model loaded.
+        candidates: Vec<RunnerId>,
+    },
+    Hold(HoldCommand),
+}
+
+impl Pending {
+    pub(super) fn job(&self) -> Job {
+        match self {
+            Self::Send { command, .. } => command.job,
+            Self::Hold(command) => command.job,
+        }
+    }
+
+    fn runner(&self) -> Option<Runner> {
+        match self {
+            Self::Send { command, .. } => Some(command.runner),
+            Self::Hold(_) => None,
+        }
+    }
+}
+
+/// A claim in progress.
+struct ClaimCall {
+    command: SendCommand,
+    runner: RunnerId,
+    waiting: HeldDelivery,
+    decision: Decision,
+}
+
+/// A hold that is being recorded.
+struct HoldCall {
+    job: Job,
+    hold: Hold,
+}
+
+/// Outcome of a claim.
+enum Claimed {
+    Won(Destination),
+    Refused,
+    /// The job needs no runner.
+    Rerouted(Destination),
 }
 
 impl CommandExecutor<'_> {
-    /// Claims the runner for the job. Returns the policy's next event if the claim fails.
-    /// `candidates`: the idle runners that had the model loaded.
-    pub(super) async fn send(
-        &mut self,
-        send: &SendCommand,
-        runner: Option<RunnerId>,
+    /// Returns whether a command of the batch concerns this job.
+    pub(super) fn concerns_job(&self, job: Job) -> bool {
+        self.batch.iter().any(|pending| pending.job() == job)
+    }
+
+    /// Returns whether a command of the batch concerns this runner.
+    pub(super) fn concerns_runner(&self, runner: Runner) -> bool {
+        let concerned = Some(runner);
+        self.batch
+            .iter()
+            .any(|pending| pending.runner() == concerned)
+    }
+
+    /// Executes the batch. Returns the policy's next events: a claim was refused, or a job must be
+    /// neither sent nor held.
+    pub(super) async fn execute(&mut self) -> Result<Vec<Event>, SessionError> {
+        let (mut claims, mut holds, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        for pending in std::mem::take(&mut self.batch) {
+            match pending {
+                Pending::Send {
+                    command,
+                    runner,
+                    candidates,
+                } => match self.held_jobs.remove(command.job) {
+                    Some(waiting) => claims.push(self.claim_call(command, runner, candidates, waiting)),
+                    // Its hold was refused: it has left.
+                    None => events.push(Event::ClaimVoid {
+                        runner: command.runner,
+                    }),
+                },
+                Pending::Hold(command) => holds.extend(self.hold_call(&command)),
+            }
+        }
+        let (claimed, held) = futures::try_join!(
+            try_join_all(claims.iter().map(|call| self.claim(call))),
+            try_join_all(holds.iter().map(|call| self.hold(call))),
+        )?;
+        for (call, claimed) in claims.into_iter().zip(claimed) {
+            events.extend(self.claimed(call, claimed));
+        }
+        for (HoldCall { job, hold }, rerouted) in holds.into_iter().zip(held) {
+            match rerouted {
+                Some(to) => {
+                    self.withdraw(job, to);
+                    events.push(Event::Cancelled { job });
+                }
+                None => {
+                    if let Some(waiting) = self.held_jobs.get_mut(job) {
+                        waiting.hold = Some(hold);
+                    }
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    fn claim_call(
+        &self,
+        command: SendCommand,
+        runner: RunnerId,
         candidates: Vec<RunnerId>,
-    ) -> Result<Option<Event>, SessionError> {
-        let (Some(name), Some(mut waiting)) = (runner, self.held_jobs.remove(send.job)) else {
-            tracing::error!(
-                job = ?send.job, runner = ?send.runner,
-                "the policy sent a job that is not held"
-            );
-            return Ok(Some(Event::ClaimVoid {
-                runner: send.runner,
-            }));
-        };
-        let (id, hint) = (waiting.held.job.id, waiting.held.job.hint.as_ref());
-        let decision = decision_log::sent(send, &name, hint, candidates);
+        waiting: HeldDelivery,
+    ) -> ClaimCall {
+        let hint = waiting.held.job.hint.as_ref();
+        let decision = decision_log::sent(&command, &runner, hint, candidates);
         let decision = self.after_hold(&waiting, decision);
+        ClaimCall {
+            command,
+            runner,
+            waiting,
+            decision,
+        }
+    }
+
+    /// Claims the runner for the job.
+    async fn claim(&self, call: &ClaimCall) -> Result<Claimed, SessionError> {
+        let ClaimCall {
+            runner,
+            waiting,
+            decision,
+            ..
+        } = call;
+        let id = waiting.held.job.id;
         loop {
             let placement = self.store.placement();
-            let claim = placement.claim(self.app, id, &name, CLAIM_MS, &decision);
+            let claim = placement.claim(self.app, id, runner, CLAIM_MS, decision);
             match claim.await? {
                 Claim::Won(epoch) => {
-                    self.metrics.dispatched(hint, &decision);
-                    self.place(waiting.held, Destination::Runner(name, epoch));
-                    return Ok(None);
+                    return Ok(Claimed::Won(Destination::Runner(runner.clone(), epoch)));
                 }
-                Claim::Refused => {
-                    self.metrics.refused(hint);
-                    waiting.refused_claims += 1;
-                    self.held_jobs.put_back(send.job, waiting);
-                    return Ok(Some(Event::Refused {
-                        runner: send.runner,
-                    }));
-                }
+                Claim::Refused => return Ok(Claimed::Refused),
                 Claim::Unavailable(reason) => {
                     if let Some(to) = self.rerouter.reroute(&waiting.held, reason).await? {
-                        self.place(waiting.held, to);
-                        return Ok(Some(Event::ClaimVoid {
-                            runner: send.runner,
-                        }));
+                        return Ok(Claimed::Rerouted(to));
                     }
                 }
             }
         }
     }
 
-    /// Records a hold. Returns the policy's next event if the job must not be held.
-    pub(super) async fn hold(
-        &mut self,
-        command: &HoldCommand,
-    ) -> Result<Option<Event>, SessionError> {
+    /// Places the job of a claim, or holds it again. Returns the policy's next event if the claim
+    /// failed.
+    fn claimed(&mut self, call: ClaimCall, claimed: Claimed) -> Option<Event> {
+        let ClaimCall {
+            command,
+            mut waiting,
+            decision,
+            ..
+        } = call;
+        let (job, runner) = (command.job, command.runner);
+        match claimed {
+            Claimed::Won(to) => {
+                let hint = waiting.held.job.hint.as_ref();
+                self.metrics.dispatched(hint, &decision);
+                self.place(waiting.held, to);
+                None
+            }
+            Claimed::Refused => {
+                self.metrics.refused(waiting.held.job.hint.as_ref());
+                waiting.refused_claims += 1;
+                self.held_jobs.put_back(job, waiting);
+                Some(Event::Refused { runner })
+            }
+            Claimed::Rerouted(to) => {
+                self.place(waiting.held, to);
+                Some(Event::ClaimVoid { runner })
+            }
+        }
+    }
+
+    /// Returns the hold to record; its wait counts from the job's first hold.
+    fn hold_call(&self, command: &HoldCommand) -> Option<HoldCall> {
         let job = command.job;
-        let Some(waiting) = self.held_jobs.get_mut(job) else {
-            return Ok(None);
-        };
-        let spec = &waiting.held.job;
-        let mut hold = decision_log::held(command, spec.hint.as_ref(), self.clock.now_s());
+        let waiting = self.held_jobs.get(job)?;
+        let hint = waiting.held.job.hint.as_ref();
+        let mut hold = decision_log::held(command, hint, self.clock.now_s());
         if let Some(earlier) = &waiting.hold {
             let held_ms = hold.since_ms.saturating_sub(earlier.since_ms);
             hold.predicted_wait_ms = hold.predicted_wait_ms.map(|wait_ms| held_ms + wait_ms);
             hold.since_ms = earlier.since_ms;
         }
-        let placement = self.store.placement();
-        while let Some(reason) = placement.hold(self.app, spec.id, &hold).await? {
-            if let Some(to) = self.rerouter.reroute(&waiting.held, reason).await? {
-                self.withdraw(job, to);
-                return Ok(Some(Event::Cancelled { job }));
+        Some(HoldCall { job, hold })
+    }
+
+    /// Records a hold. Returns another destination if the job must not be held.
+    async fn hold(&self, call: &HoldCall) -> Result<Option<Destination>, SessionError> {
+        let Some(waiting) = self.held_jobs.get(call.job) else {
+            return Ok(None);
+        };
+        let (placement, id) = (self.store.placement(), waiting.held.job.id);
+        while let Some(reason) = placement.hold(self.app, id, &call.hold).await? {
+            let rerouted = self.rerouter.reroute(&waiting.held, reason).await?;
+            if rerouted.is_some() {
+                return Ok(rerouted);
             }
         }
-        waiting.hold = Some(hold);
         Ok(None)
     }
 

@@ -53,6 +53,10 @@ impl HeldJobs {
         self.jobs.insert(number, waiting);
     }
 
+    pub(super) fn get(&self, number: Job) -> Option<&HeldDelivery> {
+        self.jobs.get(&number)
+    }
+
     pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut HeldDelivery> {
         self.jobs.get_mut(&number)
     }

@@ -15,7 +15,7 @@ use super::super::lanes::{JobDelivery, LaneLimits};
 use super::super::maintenance::IDLE_INTERVAL;
 use super::super::sending::{Destination, PlacedJob, RunnerGone};
 use super::clock::{Clock, seconds};
-use super::command_executor::CommandExecutor;
+use super::command_executor::{CommandExecutor, Pending};
 use super::held_jobs::HeldJobs;
 use super::hints::Hints;
 use super::runner_tracker::RunnerTracker;
@@ -76,9 +76,26 @@ impl Placement for PolicyDriver<'_> {
 
     /// A held job leaves at once.
     async fn cancelled(&mut self, id: JobId) -> Result<(), SessionError> {
+        let number = self.executor.held_jobs.number(id);
+        if number.is_some_and(|job| self.executor.concerns_job(job)) {
+            self.execute().await?;
+        }
+        // A job that was sent meanwhile does not start.
         if let Some(job) = self.executor.held_jobs.number(id) {
             self.apply(Event::Cancelled { job }).await?;
             self.executor.withdraw(job, Destination::Discard);
+        }
+        Ok(())
+    }
+
+    fn pending(&self) -> usize {
+        self.executor.batch.len()
+    }
+
+    async fn execute(&mut self) -> Result<(), SessionError> {
+        while !self.executor.batch.is_empty() {
+            let events = self.executor.execute().await?;
+            self.apply_all(events).await?;
         }
         Ok(())
     }
@@ -95,6 +112,8 @@ impl Placement for PolicyDriver<'_> {
 
     /// Compares runners while events occur or a job waits, otherwise every [`IDLE_INTERVAL`].
     async fn tick(&mut self) -> Result<(), SessionError> {
+        // Redis counts the runners of pending claims as idle.
+        self.execute().await?;
         let was_active = std::mem::take(&mut self.is_active);
         if was_active || self.held() > 0 || self.compared.elapsed() >= IDLE_INTERVAL {
             self.compare().await?;
@@ -138,6 +157,7 @@ impl<'a> PolicyDriver<'a> {
                 clock,
                 held_jobs: HeldJobs::default(),
                 placed: Vec::new(),
+                batch: Vec::new(),
             },
             is_active: true,
             compared: Instant::now(),
@@ -248,23 +268,39 @@ impl<'a> PolicyDriver<'a> {
         Ok(())
     }
 
-    /// Passes an event to the policy and executes its commands. A refused claim becomes another
-    /// event.
+    /// Passes an event to the policy and adds its commands to the batch. Events and commands that
+    /// concern a runner or job of the batch follow its execution.
     async fn apply(&mut self, event: Event) -> Result<(), SessionError> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
+            if runner_of(&event).is_some_and(|runner| self.executor.concerns_runner(runner)) {
+                events.push_front(event);
+                prepend(&mut events, self.executor.execute().await?);
+                continue;
+            }
             self.statistics.note(&event);
             let holders = self.idle_holders(&event);
             for command in self.policy.on(self.clock.now_s(), event, rand::random()) {
-                let next = match command {
-                    Command::Send(send) => {
-                        let runner = self.tracker.name(send.runner).cloned();
-                        let candidates = self.candidates(&send, &holders);
-                        self.executor.send(&send, runner, candidates).await?
-                    }
-                    Command::Hold(hold) => self.executor.hold(&hold).await?,
+                let pending = match command {
+                    Command::Hold(command) => Pending::Hold(command),
+                    Command::Send(command) => match self.tracker.name(command.runner).cloned() {
+                        Some(runner) => Pending::Send {
+                            candidates: self.candidates(&command, &holders),
+                            command,
+                            runner,
+                        },
+                        None => {
+                            tracing::error!(?command, "the policy chose an unknown runner");
+                            let runner = command.runner;
+                            events.push_back(Event::Refused { runner });
+                            continue;
+                        }
+                    },
                 };
-                events.extend(next);
+                if self.executor.concerns_job(pending.job()) {
+                    events.extend(self.executor.execute().await?);
+                }
+                self.executor.batch.push(pending);
             }
         }
         Ok(())
@@ -289,5 +325,26 @@ impl<'a> PolicyDriver<'a> {
             _ if send.warm => named(&send.runner).into_iter().collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+/// Returns the runner that an event is about, if it is about one that can have a claim.
+fn runner_of(event: &Event) -> Option<Runner> {
+    match event {
+        Event::Freed(freed) => Some(freed.runner),
+        Event::Found(found) => Some(found.runner),
+        Event::Joined { runner, .. }
+        | Event::Taken { runner }
+        | Event::Lost { runner }
+        | Event::Refused { runner }
+        | Event::ClaimVoid { runner } => Some(*runner),
+        Event::Arrived(_) | Event::Cancelled { .. } | Event::Due => None,
+    }
+}
+
+/// Adds events before the others, in their order.
+fn prepend(events: &mut VecDeque<Event>, earlier: Vec<Event>) {
+    for event in earlier.into_iter().rev() {
+        events.push_front(event);
     }
 }
