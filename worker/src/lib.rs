@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`commands`] | the command line, `generate` and `models check` |
 //! | [`config`] | flags, environment, `warmq.toml` |
-//! | [`runner`] | one slot: takes one job at a time, joins again after each disconnect |
+//! | [`runner`] | takes one job at a time, joins again after each disconnect |
 //! | [`context`] | what all runners of a process share |
 //! | [`incarnation`] | one connection of a runner: epoch, own queue, registration |
 //! | [`consumer`] | the runner's own queue and the shared queue, never two jobs at once |
@@ -17,7 +17,7 @@
 //! | `self_test`, `recovery` | a runner's self-test; no jobs until it passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
-//! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `pictures`, `timed` |
+//! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `upscale`, `cutout`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!
 //! Path of a job: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread

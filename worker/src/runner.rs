@@ -1,4 +1,4 @@
-//! A runner: one slot that runs one job at a time, through all its incarnations.
+//! A runner: runs one job at a time, through all its incarnations.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 /// Timeout for a heartbeat: jobs wait for it, and a lease spans three of them.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One slot of a worker.
+/// A runner of a worker.
 pub struct Runner {
     pub(crate) context: WorkerContext,
     pub(crate) id: RunnerId,

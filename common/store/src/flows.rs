@@ -192,7 +192,7 @@ impl Flows<'_> {
         Ok(self.connection.clone().zrem(key, member(route, id)).await?)
     }
 
-    /// Takes at most `limit` flows whose reconcile is due. They are due again after `again`, so a
+    /// Takes at most `limit` flows whose evaluation is due. They are due again after `again`, so a
     /// crash of the caller loses none.
     pub async fn take_due(
         self,

@@ -1,4 +1,4 @@
-//! Redis: records of jobs and runners. Every change is one atomic script.
+//! Redis: records of jobs and runners. Every transition is one atomic script.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -32,7 +32,6 @@ mod active_jobs_per_key;
 mod api_keys;
 mod attempts;
 mod cancellation;
-mod check;
 mod deadlines;
 mod error;
 mod faults;
@@ -54,6 +53,7 @@ mod runner_feed;
 mod script_reply;
 mod scripts;
 mod secrets;
+mod server_check;
 mod stats;
 mod sticky_routes;
 mod subscriptions;

@@ -87,8 +87,8 @@ impl RunnerEvents {
         loop {
             let text = self.0.next().await?;
             match serde_json::from_str(&text) {
-                Ok(change) => return Some(change),
-                Err(error) => tracing::debug!(%error, text, "not a change of a runner"),
+                Ok(event) => return Some(event),
+                Err(error) => tracing::debug!(%error, text, "not an event of a runner"),
             }
         }
     }
@@ -128,23 +128,21 @@ impl RunnerFeed<'_> {
             Some(reply) => redis::from_redis_value(reply).map_err(redis::RedisError::from)?,
             None => HashSet::new(),
         };
-        let mut pulses = Vec::with_capacity(runners.len());
+        let mut availabilities = Vec::with_capacity(runners.len());
         for (runner, reply) in runners.into_iter().zip(known) {
             let (epoch, frees, fault): (Option<u64>, Option<u64>, Option<String>) =
                 redis::from_redis_value(reply).map_err(redis::RedisError::from)?;
             // It may have left between the two reads.
-            pulses.extend(
-                epoch
-                    .filter(|_| fault.is_none())
-                    .map(|epoch| RunnerAvailability {
-                        idle: idle.contains(runner.as_str()),
-                        runner,
-                        epoch: Epoch(epoch),
-                        frees: frees.unwrap_or(0),
-                    }),
-            );
+            availabilities.extend(epoch.filter(|_| fault.is_none()).map(|epoch| {
+                RunnerAvailability {
+                    idle: idle.contains(runner.as_str()),
+                    runner,
+                    epoch: Epoch(epoch),
+                    frees: frees.unwrap_or(0),
+                }
+            }));
         }
-        Ok(pulses)
+        Ok(availabilities)
     }
 
     /// Returns a live runner's state, and whether it can be claimed; `None` if it is gone.

@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 
 use crate::args::{CurvesOptions, Options, PolicyName};
 use crate::chart::{Axis, Chart, Line, Mark, Point};
-use crate::lower_bound::{self, LowerBound};
+use crate::pooled_bound::{self, PooledBound};
 use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets;
@@ -100,8 +100,8 @@ fn medians(what: &str, workloads: &[Options], seeds: u64) -> anyhow::Result<Vec<
         .into())
 }
 
-fn bounds(what: &str, workloads: &[Options]) -> anyhow::Result<Vec<LowerBound>> {
-    Ok(each(what, workloads, lower_bound::pooled)?)
+fn bounds(what: &str, workloads: &[Options]) -> anyhow::Result<Vec<PooledBound>> {
+    Ok(each(what, workloads, pooled_bound::pooled)?)
 }
 
 /// Returns a policy's points while it keeps up, and where its line leaves the chart.

@@ -12,7 +12,7 @@
 //! | [`faults`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |
 //! | [`targets`] | workloads and target values of policy `warm` |
-//! | [`lower_bound`] | the pooled bound |
+//! | [`pooled_bound`] | the pooled bound |
 //! | [`sweep`] | many simulations on all cores |
 //! | [`table`] | every row of the targets, measured |
 //! | [`curves`], [`chart`] | latency over load and swaps over models, drawn |
@@ -22,7 +22,7 @@ pub mod args;
 pub mod chart;
 pub mod curves;
 pub mod faults;
-pub mod lower_bound;
+pub mod pooled_bound;
 pub mod replay;
 pub mod routes;
 pub mod scaling;

@@ -1,7 +1,7 @@
 //! Every row of the targets under each policy: measured, target, pooled bound.
 
 use crate::args::{Options, PolicyName, TableOptions};
-use crate::lower_bound::{self, LowerBound};
+use crate::pooled_bound::{self, PooledBound};
 use crate::simulator::Outcome;
 use crate::sweep::{each, median, simulate_all};
 use crate::targets::{Row, Wanted, rows};
@@ -71,7 +71,7 @@ impl Measure {
 }
 
 /// Formats the bound of the row's target measure.
-fn bound_cell(row: &Row, bounds: &[LowerBound]) -> String {
+fn bound_cell(row: &Row, bounds: &[PooledBound]) -> String {
     match row.wanted.throughput {
         Some(_) => format!("{:.3}", median(bounds.iter().map(|bound| bound.throughput))),
         None => format!("{:.2} s", median(bounds.iter().map(|bound| bound.mean_s))),
@@ -108,7 +108,7 @@ pub fn print(options: &TableOptions) -> anyhow::Result<()> {
         .iter()
         .flat_map(|row| seeds().map(|seed| row.options(PolicyName::Warm, seed)))
         .collect();
-    let bounds = each("pooled bound", &workloads, lower_bound::pooled)?;
+    let bounds = each("pooled bound", &workloads, pooled_bound::pooled)?;
 
     println!(
         "{:<26} {:<9} {:<24} {:<22} {:<20} {:<22} pooled bound",

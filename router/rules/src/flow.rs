@@ -6,7 +6,7 @@ use serde_json::Value;
 use warmq_types::ids::AppId;
 use warmq_types::route::RouteKind;
 
-use crate::error::Error;
+use crate::evaluation_error::Error;
 use crate::expression::Variables;
 use crate::request::RouteRequest;
 use crate::template::Template;

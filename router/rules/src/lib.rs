@@ -20,7 +20,7 @@
 
 mod check;
 mod declaration;
-mod error;
+mod evaluation_error;
 mod expression;
 mod flow;
 mod reachability;
@@ -35,7 +35,7 @@ mod proptests;
 
 pub use check::MAX_HOPS;
 pub use declaration::{Route, Routes};
-pub use error::Error;
+pub use evaluation_error::Error;
 pub use expression::{Expression, MAX_EXPRESSION_BYTES, MAX_LEVELS, MAX_VALUES};
 pub use flow::{DeclaredFlow, DeclaredStep, Fallback, MAX_STEPS, Sequence};
 pub use reachability::{apps_in_conditions, excerpt, reachable};

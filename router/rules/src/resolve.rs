@@ -4,7 +4,7 @@ use warmq_types::ids::AppId;
 use warmq_types::route::Hop;
 
 use crate::declaration::{Route, Routes};
-use crate::error::Error;
+use crate::evaluation_error::Error;
 use crate::expression::Variables;
 use crate::request::RouteRequest;
 

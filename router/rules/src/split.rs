@@ -10,7 +10,7 @@
 use sha2::{Digest, Sha256};
 use warmq_types::ids::AppId;
 
-use crate::error::EvaluationError;
+use crate::evaluation_error::EvaluationError;
 use crate::expression::{Expression, Failure, Variables};
 use crate::request::Draw;
 

@@ -2,7 +2,7 @@
 
 use warmq_types::ids::AppId;
 
-use crate::error::EvaluationError;
+use crate::evaluation_error::EvaluationError;
 use crate::expression::{Expression, Failure, Variables};
 
 /// A declared switch.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 use warmq_config::SettingPath;
 use warmq_types::ids::AppId;
 
-use crate::error::{Error, EvaluationError};
+use crate::evaluation_error::{Error, EvaluationError};
 use crate::expression::{Expression, Failure, OutputLimits, Variables};
 
 /// A compiled template.

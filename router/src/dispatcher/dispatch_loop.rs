@@ -1,4 +1,4 @@
-//! The loop of a session: passes one input at a time to the placement, and sends the placed jobs.
+//! The loop of a session: passes one input at a time to the placer, and sends the placed jobs.
 
 use std::future::{pending, ready};
 
@@ -19,7 +19,7 @@ use crate::session_error::SessionError;
 const MAX_PENDING: usize = 64;
 
 /// Decides where each job goes.
-pub(super) trait Placement {
+pub(super) trait Placer {
     const LIMITS: LaneLimits;
 
     /// Handles a delivered job.
@@ -43,7 +43,7 @@ pub(super) trait Placement {
         Ok(())
     }
 
-    /// Returns when [`Placement::due`] must be called.
+    /// Returns when [`Placer::due`] must be called.
     fn next_deadline(&self) -> Option<Instant> {
         None
     }
@@ -58,7 +58,7 @@ pub(super) trait Placement {
         Ok(())
     }
 
-    /// Returns the number of decisions that [`Placement::execute`] must carry out.
+    /// Returns the number of decisions that [`Placer::execute`] must carry out.
     fn pending(&self) -> usize {
         0
     }
@@ -121,9 +121,9 @@ pub(super) struct DispatchLoop<'a> {
 
 impl DispatchLoop<'_> {
     /// Dispatches until `stop`.
-    pub(super) async fn run<P: Placement>(
+    pub(super) async fn run<P: Placer>(
         self,
-        placement: &mut P,
+        placer: &mut P,
         stop: &CancellationToken,
     ) -> Result<(), SessionError> {
         let Self {
@@ -136,51 +136,51 @@ impl DispatchLoop<'_> {
         let mut sends = FuturesUnordered::new();
         let mut tick = ticks(TICK_INTERVAL);
         loop {
-            let (deadline, unconfirmed) = (placement.next_deadline(), sends.len());
+            let (deadline, unconfirmed) = (placer.next_deadline(), sends.len());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = ready(()), if placement.pending() >= MAX_PENDING => placement.execute().await?,
+                () = ready(()), if placer.pending() >= MAX_PENDING => placer.execute().await?,
                 sent = sends.try_next(), if unconfirmed > 0 => {
                     if let Some(gone) = sent?.flatten() {
-                        placement.runner_gone(gone).await?;
+                        placer.runner_gone(gone).await?;
                         reports.wake();
                     }
                 }
                 published = next_of(subscriptions.as_mut()) => match published? {
                     Published::Runner(event) => {
                         dispatcher.metrics.runner_event(&event);
-                        placement.runner_event(event).await?;
+                        placer.runner_event(event).await?;
                         reports.wake();
                     }
                     Published::Cancelled(job) => match lanes.take_low(job) {
-                        Some(held) => placement.placed().push(PlacedJob {
+                        Some(held) => placer.placed().push(PlacedJob {
                             held,
                             to: Destination::Discard,
                         }),
-                        None => placement.cancelled(job).await?,
+                        None => placer.cancelled(job).await?,
                     },
                 },
                 _ = tick.tick() => {
                     let low = lanes.low_waiting();
-                    let held = placement.held() + usize::from(low.is_some());
-                    reports.report_held(held, |job| low == Some(job) || placement.holds(job));
-                    placement.tick().await?;
+                    let held = placer.held() + usize::from(low.is_some());
+                    reports.report_held(held, |job| low == Some(job) || placer.holds(job));
+                    placer.tick().await?;
                 }
                 () = until(deadline) => {
-                    placement.due().await?;
+                    placer.due().await?;
                     reports.wake();
                 }
                 input = lanes.next(unconfirmed) => {
                     if let Some(held) = lanes.read(input).await? {
-                        placement.arrived(held).await?;
+                        placer.arrived(held).await?;
                         reports.wake();
                     }
                 }
                 // No input is ready.
-                () = ready(()), if placement.pending() > 0 => placement.execute().await?,
+                () = ready(()), if placer.pending() > 0 => placer.execute().await?,
             }
-            sends.extend(placement.placed().drain(..).map(|job| sender.send(job)));
+            sends.extend(placer.placed().drain(..).map(|job| sender.send(job)));
         }
         // Complete the sends in progress; held jobs return to their lanes with the channels.
         while sends.try_next().await?.is_some() {}

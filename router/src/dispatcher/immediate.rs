@@ -7,7 +7,7 @@ use warmq_store::Claim;
 use warmq_types::job::Target;
 
 use super::Dispatcher;
-use super::dispatch_loop::{DispatchLoop, LaneSubscriptions, Placement};
+use super::dispatch_loop::{DispatchLoop, LaneSubscriptions, Placer};
 use super::lanes::{JobDelivery, LaneLimits};
 use super::sending::{CLAIM_MS, Destination, PlacedJob};
 use super::session::Session;
@@ -24,11 +24,11 @@ pub(super) async fn run(
         session,
         subscriptions: Some(LaneSubscriptions::open(dispatcher).await?),
     };
-    let mut placement = Immediate {
+    let mut placer = Immediate {
         dispatcher,
         placed: Vec::new(),
     };
-    dispatching.run(&mut placement, stop).await
+    dispatching.run(&mut placer, stop).await
 }
 
 struct Immediate<'a> {
@@ -36,7 +36,7 @@ struct Immediate<'a> {
     placed: Vec<PlacedJob>,
 }
 
-impl Placement for Immediate<'_> {
+impl Placer for Immediate<'_> {
     const LIMITS: LaneLimits = LaneLimits::WITHOUT_HOLDS;
 
     async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {

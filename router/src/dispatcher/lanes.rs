@@ -66,24 +66,24 @@ pub(super) struct LaneLimits {
     pub(super) prefetch: u16,
     /// Sends that may await their confirm before further jobs are consumed.
     pub(super) max_unconfirmed: usize,
-    /// Whether the placement holds jobs and orders both lanes: then the low lane has the same
+    /// Whether the placer holds jobs and orders both lanes: then the low lane has the same
     /// prefetch, and the shared queue is consumed as well. Otherwise one low-priority job at a time
     /// waits here until the shared queue is empty.
-    pub(super) placement_holds: bool,
+    pub(super) placer_holds: bool,
 }
 
 impl LaneLimits {
-    /// For placements that decide each job on arrival.
+    /// For placers that decide each job on arrival.
     pub(super) const WITHOUT_HOLDS: Self = Self {
         prefetch: 256,
         max_unconfirmed: 64,
-        placement_holds: false,
+        placer_holds: false,
     };
 }
 
 /// An input of [`Lanes`], not decoded yet.
 pub(super) enum LaneInput {
-    /// A delivery for the placement.
+    /// A delivery for the placer.
     Lane(Option<lapin::Result<Delivery>>),
     /// A delivery of the low lane that waits here.
     LowLane(Option<lapin::Result<Delivery>>),
@@ -123,11 +123,11 @@ impl<'a> Lanes<'a> {
             Ok::<_, SessionError>(consumer::consume(&channel, &queue, &tag).await?)
         };
         let normal = lane(Priority::Normal, limits.prefetch).await?;
-        let low_prefetch = limits.placement_holds.then_some(limits.prefetch);
+        let low_prefetch = limits.placer_holds.then_some(limits.prefetch);
         let low = lane(Priority::Low, low_prefetch.unwrap_or(1)).await?;
         // With priority over idle runners, so that jobs left there by an outage of Redis are
         // dispatched by age again.
-        let shared_queue = match limits.placement_holds {
+        let shared_queue = match limits.placer_holds {
             true => {
                 let queue = shared.topology.shared_queue(app);
                 let channel = channel(connection, limits.prefetch).await?;
@@ -153,7 +153,7 @@ impl<'a> Lanes<'a> {
     /// sends that await their confirm.
     pub(super) async fn next(&mut self, unconfirmed: usize) -> LaneInput {
         let has_room = unconfirmed < self.limits.max_unconfirmed;
-        let low_waits = !self.limits.placement_holds;
+        let low_waits = !self.limits.placer_holds;
         tokio::select! {
             biased;
             delivery = next_of(self.shared.as_mut()), if has_room => LaneInput::Shared(delivery),
@@ -170,7 +170,7 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// Returns the job that an input releases to the placement, if any.
+    /// Returns the job that an input releases to the placer, if any.
     pub(super) async fn read(
         &mut self,
         input: LaneInput,

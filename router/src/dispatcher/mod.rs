@@ -6,18 +6,18 @@
 //!
 //! jobs.<app> ─> lanes ─┬─> warm (policy warm) ─────┐
 //!                      ├─> immediate (policy fal) ─┴─ claim ─> sending ─> runner.<id>.<epoch>
-//!                      └─> without_redis ────────────────────> sending ─> shared.<app>
+//!                      └─> without_redis; fal without a match ─> sending ─> shared.<app>
 //! ```
 //!
 //! Beside the loop, `maintenance` and `reconcile` look after lost runners, jobs and messages.
 
+mod bid_batches;
 mod connections;
 mod dispatch_loop;
-mod elections;
 mod immediate;
 mod lane_progress;
 mod lanes;
-mod leader;
+mod leadership;
 mod loop_reports;
 mod maintenance;
 mod pending_work;
@@ -42,7 +42,7 @@ use crate::apps::AppDirectory;
 use crate::finalizer::Finalizer;
 use crate::metrics::{AppMetrics, Metrics};
 use crate::readiness::BrokerLimits;
-use elections::Elections;
+use bid_batches::BidBatches;
 use lane_progress::LaneProgress;
 use pending_work::PendingWork;
 use quarantine::Quarantine;
@@ -85,7 +85,7 @@ impl Dispatchers {
 /// One app's dispatcher in this process: leader or follower.
 struct Dispatcher {
     shared: Dispatchers,
-    elections: Elections,
+    bids: BidBatches,
     /// Wakes its maintenance.
     pending: PendingWork,
     app: AppId,

@@ -12,7 +12,7 @@ use warmq_process::retry;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::Priority;
 
-use super::elections::Elections;
+use super::bid_batches::BidBatches;
 use super::lane_progress::LaneProgress;
 use super::pending_work::PendingWork;
 use super::roster::Roster;
@@ -36,7 +36,7 @@ const PROBE_BATCH: usize = 50;
 /// All apps, with and without a dispatcher in this process.
 pub(super) struct ServedApps {
     shared: Dispatchers,
-    elections: Elections,
+    bids: BidBatches,
     pending: PendingWork,
     shutdown: CancellationToken,
     roster: Roster,
@@ -65,7 +65,7 @@ enum TaskEnd {
 impl ServedApps {
     pub(super) fn new(shared: Dispatchers, shutdown: CancellationToken) -> Self {
         Self {
-            elections: Elections::start(shared.store.clone()),
+            bids: BidBatches::start(shared.store.clone()),
             pending: PendingWork::default(),
             shared,
             shutdown,
@@ -145,7 +145,7 @@ impl ServedApps {
         served.stop = stop.clone();
         let dispatcher = Arc::new(Dispatcher {
             shared: self.shared.clone(),
-            elections: self.elections.clone(),
+            bids: self.bids.clone(),
             pending: self.pending.clone(),
             metrics: served.metrics.clone(),
             lane_progress: LaneProgress::default(),
@@ -155,7 +155,7 @@ impl ServedApps {
         let app = app.clone();
         self.tasks.spawn(async move {
             // A task of its own: if it panics, the app gets another dispatcher.
-            if let Err(error) = tokio::spawn(leader::follow(dispatcher, stop)).await {
+            if let Err(error) = tokio::spawn(leadership::follow(dispatcher, stop)).await {
                 tracing::error!(%app, %error, "a dispatcher panicked");
             }
             TaskEnd::Dispatcher(app)

@@ -1,5 +1,6 @@
-//! One app's dispatching over channels of a shared connection. Any error ends the session; the next
-//! one starts from the state in RabbitMQ and Redis.
+//! The channels of one app's dispatching session on a shared connection: opened, declared and
+//! closed together. Any error ends the session; the next one starts from the state in RabbitMQ and
+//! Redis.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_store::Store;
 
 use super::Dispatcher;
-use super::dispatch_loop::{DispatchLoop, Placement};
+use super::dispatch_loop::{DispatchLoop, Placer};
 use super::lanes::{JobDelivery, LaneLimits};
 use super::sending::{Destination, PlacedJob};
 use super::session::Session;
@@ -35,7 +35,7 @@ pub(super) async fn run(
         session,
         subscriptions: None,
     };
-    let mut placement = WithoutRedis::default();
+    let mut placer = WithoutRedis::default();
     let back = async {
         redis_is_back(&shared.store).await;
         tracing::info!(%app, "redis is back: jobs go to chosen runners again");
@@ -43,7 +43,7 @@ pub(super) async fn run(
         pending().await
     };
     tokio::select! {
-        ended = dispatching.run(&mut placement, &until) => ended,
+        ended = dispatching.run(&mut placer, &until) => ended,
         ended = back => ended,
     }
 }
@@ -53,7 +53,7 @@ struct WithoutRedis {
     placed: Vec<PlacedJob>,
 }
 
-impl Placement for WithoutRedis {
+impl Placer for WithoutRedis {
     const LIMITS: LaneLimits = LaneLimits::WITHOUT_HOLDS;
 
     async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {

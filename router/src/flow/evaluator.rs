@@ -15,9 +15,9 @@ use warmq_types::state::JobState;
 
 use super::RETRY_DELAY;
 use super::decide::{self, NextAction};
+use super::excerpts::Excerpts;
 use super::steps::{NextStep, StepSubmitter};
 use super::transition::FlowTransition;
-use super::versions::Versions;
 use crate::apps::AppDirectory;
 use crate::finalizer::Finalizer;
 use crate::metrics::Metrics;
@@ -25,7 +25,7 @@ use crate::session_error::SessionError;
 use crate::submit::SubmitError;
 
 /// Result of an evaluation.
-enum Advanced {
+enum Evaluated {
     /// Nothing is due: the flow waits for an event, or ended.
     Done,
     /// Another router changed the flow, or a step was just cancelled: evaluate again.
@@ -49,7 +49,7 @@ pub(super) struct Evaluator {
     pub(super) finalizer: Finalizer,
     pub(super) apps: AppDirectory,
     pub(super) metrics: Metrics,
-    pub(super) versions: Versions,
+    pub(super) excerpts: Excerpts,
 }
 
 impl Evaluator {
@@ -57,7 +57,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// A server is unreachable. The flow is evaluated again.
-    pub(super) async fn advance(
+    pub(super) async fn evaluate(
         &self,
         route: &AppId,
         id: JobId,
@@ -68,19 +68,19 @@ impl Evaluator {
                 tracing::debug!(flow.id = %id, %route, "the flow no longer exists");
                 return Ok(self.store.flows().unschedule(route, id).await?);
             };
-            let advanced = match state.record.state.is_terminal() {
+            let evaluated = match state.record.state.is_terminal() {
                 true => self.settle_ended(state).await?,
-                false => self.advance_running(state, published_step).await?,
+                false => self.evaluate_running(state, published_step).await?,
             };
             published_step = StepPublish::Done;
-            if let Advanced::Done = advanced {
+            if let Evaluated::Done = evaluated {
                 return Ok(());
             }
         }
     }
 
     /// Cancels the current step of an ended flow, and publishes its pending event.
-    async fn settle_ended(&self, state: FlowState) -> Result<Advanced, SessionError> {
+    async fn settle_ended(&self, state: FlowState) -> Result<Evaluated, SessionError> {
         let FlowState { record, flow, .. } = &state;
         let (route, id) = (&record.spec.app, record.spec.id);
         self.finalizer.cancel_under_way(flow).await?;
@@ -88,15 +88,15 @@ impl Evaluator {
             self.finalizer.announce(&record.spec, record.state).await?;
         }
         self.store.flows().unschedule(route, id).await?;
-        Ok(Advanced::Done)
+        Ok(Evaluated::Done)
     }
 
-    async fn advance_running(
+    async fn evaluate_running(
         &self,
         state: FlowState,
         published_step: StepPublish,
-    ) -> Result<Advanced, SessionError> {
-        let routing = match self.versions.read(&state.excerpt) {
+    ) -> Result<Evaluated, SessionError> {
+        let routing = match self.excerpts.read(&state.excerpt) {
             Ok(routing) => routing,
             Err(problems) => return self.fail_unrunnable(state, problems.to_string()).await,
         };
@@ -135,7 +135,7 @@ impl Evaluator {
         mut transition: FlowTransition<'_>,
         step: Step,
         record: &JobRecord,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         if step.given_up.is_none() {
             let has_runners = self.runners_of(&transition).await?;
             let is_waiting = self.is_waiting(record).await?;
@@ -144,18 +144,18 @@ impl Evaluator {
             let Some(reason) = reason else {
                 let wait = decide::recheck_after(transition.flow, &step, is_waiting, now_ms);
                 self.schedule(&transition, wait).await?;
-                return Ok(Advanced::Done);
+                return Ok(Evaluated::Done);
             };
             // Store the reason first, so that the cancellation is not attributed to a user.
             transition.give_up(reason);
             if let FlowUpdate::Conflict = self.store_transition(&transition).await? {
-                return Ok(Advanced::Again);
+                return Ok(Evaluated::Again);
             }
         }
         self.finalizer
             .cancel_under_way(&transition.state.flow)
             .await?;
-        Ok(Advanced::Again)
+        Ok(Evaluated::Again)
     }
 
     /// Returns whether a job waits for a runner; for a flow, whether its step does.
@@ -173,7 +173,7 @@ impl Evaluator {
     }
 
     /// Begins the next step, or ends the flow.
-    async fn go_on(&self, mut transition: FlowTransition<'_>) -> Result<Advanced, SessionError> {
+    async fn go_on(&self, mut transition: FlowTransition<'_>) -> Result<Evaluated, SessionError> {
         loop {
             let has_runners = self.runners_of(&transition).await?;
             let (index, reason) =
@@ -186,24 +186,24 @@ impl Evaluator {
             if let Err(error) = self.steps.load_input(spec).await {
                 return self.without_input(transition, error).await;
             }
-            let number = u32::try_from(index).unwrap_or(u32::MAX);
+            let step_index = u32::try_from(index).unwrap_or(u32::MAX);
             let step = &transition.flow.steps[index];
             let permit = self.steps.permit(&transition.view()).await;
             let next = NextStep {
-                index: number,
+                index: step_index,
                 declared: step,
                 target: None,
             };
             let preparer = &self.steps.preparer;
             match preparer.prepare(&transition.view(), next, &permit).await {
                 Ok(prepared) => {
-                    let wait = transition.begun(number, step, &prepared, reason);
+                    let wait = transition.begun(step_index, step, &prepared, reason);
                     let submission = self.steps.submit(prepared, permit);
                     return self.begin(transition, submission, wait).await;
                 }
                 Err(error) => {
                     let error = refusal(error)?;
-                    transition.refused(number, step, reason, error);
+                    transition.refused(step_index, step, reason, error);
                 }
             }
         }
@@ -215,7 +215,7 @@ impl Evaluator {
         transition: FlowTransition<'_>,
         submission: impl Future<Output = Result<bool, SubmitError>>,
         wait: Duration,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         // Concurrently: a crash in between leaves the flow scheduled by its acceptance or last
         // transition.
         let (advanced, ()) = try_join(
@@ -227,10 +227,10 @@ impl Evaluator {
             FlowUpdate::Stored => match submission.await {
                 Ok(true) => self.submitted(&transition).await,
                 // The flow ended meanwhile: the next evaluation finds no step.
-                Ok(false) => Ok(Advanced::Again),
+                Ok(false) => Ok(Evaluated::Again),
                 Err(error) => self.not_submitted(&transition, error).await,
             },
-            FlowUpdate::Conflict => Ok(Advanced::Again),
+            FlowUpdate::Conflict => Ok(Evaluated::Again),
         }
     }
 
@@ -240,11 +240,11 @@ impl Evaluator {
         &self,
         transition: &FlowTransition<'_>,
         error: SubmitError,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         match error {
             SubmitError::Storage(error) => self.await_storage(transition, error).await,
             error if error.is_temporary() => Err(temporary(error)),
-            _ => Ok(Advanced::Again),
+            _ => Ok(Evaluated::Again),
         }
     }
 
@@ -253,10 +253,10 @@ impl Evaluator {
         &self,
         transition: &FlowTransition<'_>,
         error: warmq_objects::Error,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         tracing::warn!(flow.id = %transition.state.record.spec.id, %error, "the storage failed; the flow is retried");
         self.schedule(transition, RETRY_DELAY).await?;
-        Ok(Advanced::Done)
+        Ok(Evaluated::Done)
     }
 
     /// Handles an unreadable input of the flow.
@@ -264,7 +264,7 @@ impl Evaluator {
         &self,
         transition: FlowTransition<'_>,
         error: InputError,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         match error {
             InputError::Storage(error) => self.await_storage(&transition, error).await,
             lost => {
@@ -279,7 +279,7 @@ impl Evaluator {
         &self,
         mut transition: FlowTransition<'_>,
         step: &Step,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         let Some(declared) = transition.flow.steps.get(step.index as usize) else {
             let reason = format!("its excerpt does not declare its step {}", step.name);
             return self.fail_unrunnable(transition.state, reason).await;
@@ -320,16 +320,16 @@ impl Evaluator {
     }
 
     /// Checks the flow after the submission of a step.
-    async fn submitted(&self, transition: &FlowTransition<'_>) -> Result<Advanced, SessionError> {
+    async fn submitted(&self, transition: &FlowTransition<'_>) -> Result<Evaluated, SessionError> {
         let flow = &transition.state.record.spec;
         // A cancellation before the submission found no job.
         match self.store.jobs().state_of(&flow.app, flow.id).await? {
-            Some(state) if !state.is_terminal() => Ok(Advanced::Done),
-            _ => Ok(Advanced::Again),
+            Some(state) if !state.is_terminal() => Ok(Evaluated::Done),
+            _ => Ok(Evaluated::Again),
         }
     }
 
-    async fn succeed(&self, mut transition: FlowTransition<'_>) -> Result<Advanced, SessionError> {
+    async fn succeed(&self, mut transition: FlowTransition<'_>) -> Result<Evaluated, SessionError> {
         let spec = &mut transition.state.record.spec;
         if let Err(error) = self.steps.load_input(spec).await {
             return self.without_input(transition, error).await;
@@ -355,7 +355,7 @@ impl Evaluator {
             .await
     }
 
-    async fn fail(&self, mut transition: FlowTransition<'_>) -> Result<Advanced, SessionError> {
+    async fn fail(&self, mut transition: FlowTransition<'_>) -> Result<Evaluated, SessionError> {
         let error = transition.error.take().unwrap_or_else(|| {
             JobError::internal("internal_error", "a step failed without a reason")
         });
@@ -375,7 +375,7 @@ impl Evaluator {
         &self,
         state: FlowState,
         reason: String,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         let error = JobError::internal(
             "internal_error",
             format!("the flow cannot continue: {reason}"),
@@ -386,7 +386,7 @@ impl Evaluator {
             .end(&state, JobState::Failed, &Outcome::Failed(error), &lines)
             .await?;
         tracing::error!(flow.id = %state.record.spec.id, ?ended, reason, "a flow cannot continue");
-        Ok(Advanced::Again)
+        Ok(Evaluated::Again)
     }
 
     async fn end(
@@ -394,7 +394,7 @@ impl Evaluator {
         transition: FlowTransition<'_>,
         state: JobState,
         outcome: Outcome,
-    ) -> Result<Advanced, SessionError> {
+    ) -> Result<Evaluated, SessionError> {
         let FlowTransition {
             state: flow, lines, ..
         } = &transition;
@@ -406,7 +406,7 @@ impl Evaluator {
             tracing::debug!(flow.id = %spec.id, route = %spec.app, %state, "a flow ended");
         }
         // The next evaluation publishes the event.
-        Ok(Advanced::Again)
+        Ok(Evaluated::Again)
     }
 
     async fn store_transition(
@@ -419,8 +419,8 @@ impl Evaluator {
             true => JobState::Dispatched,
             false => JobState::Running,
         };
-        let advanced = self.store.flows().advance(state, to, lines).await?;
-        if let FlowUpdate::Stored = advanced {
+        let advanced = self.store.flows().evaluate(state, to, lines).await?;
+        if let FlowUpdate::Stored = evaluated {
             self.count(transition);
         }
         Ok(advanced)

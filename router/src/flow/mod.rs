@@ -6,7 +6,7 @@
 //! | `transition` | the changes of an evaluation before they are stored |
 //! | `decide` | how a flow proceeds: pure |
 //! | `expression_values`, `steps` | inputs of the steps; their submission |
-//! | `versions` | the declarations at the start of a flow |
+//! | `excerpts` | the declarations at the start of a flow, parsed from its record |
 //!
 //! Evaluation is an idempotent reconcile with optimistic concurrency: it reads the records of the
 //! flow and its current step, and does what is due. It may run at any time, concurrently, or after
@@ -17,10 +17,10 @@
 
 mod decide;
 mod evaluator;
+mod excerpts;
 mod expression_values;
 mod steps;
 mod transition;
-mod versions;
 
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ use crate::queue_consumer::QueueConsumer;
 use crate::session_error::SessionError;
 use crate::submit::Submitter;
 use evaluator::{Evaluator, StepPublish};
+use excerpts::Excerpts;
 use steps::StepSubmitter;
-use versions::Versions;
 
 pub(crate) use expression_values::FlowView;
 pub(crate) use steps::StepPreparer;
@@ -91,7 +91,7 @@ impl Flows {
                 finalizer,
                 apps,
                 metrics,
-                versions: Versions::default(),
+                excerpts: Excerpts::default(),
             },
             store,
             amqp_url,
@@ -130,7 +130,7 @@ impl Flows {
             let evaluations = due.into_iter().map(|(route, flow)| {
                 let flows = &self;
                 async move {
-                    match flows.evaluator.advance(&route, flow, StepPublish::Done).await {
+                    match flows.evaluator.evaluate(&route, flow, StepPublish::Done).await {
                         Ok(()) => {}
                         Err(error) if error.is_damage() => flows.put_off(&route, flow, &error).await,
                         Err(error) => {
@@ -171,7 +171,9 @@ impl Flows {
                     false => StepPublish::Done,
                 };
                 if let Some((route, flow)) = flow_of(event) {
-                    self.evaluator.advance(&route, flow, published_step).await?;
+                    self.evaluator
+                        .evaluate(&route, flow, published_step)
+                        .await?;
                 }
             }
         }

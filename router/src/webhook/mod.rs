@@ -199,7 +199,6 @@ impl Webhooks {
     }
 
     /// Delays a notice for at most `wait`; its next consumer checks whether it is due.
-    /// due.
     async fn park(&self, notice: &Notice, wait: Duration) -> Result<(), PublishError> {
         let exchange = self.topology.retry_exchange(RetryTier::at_most(wait));
         let key = self.topology.webhook_key();

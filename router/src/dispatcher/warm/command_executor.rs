@@ -103,7 +103,9 @@ impl CommandExecutor<'_> {
                     runner,
                     candidates,
                 } => match self.held_jobs.remove(command.job) {
-                    Some(waiting) => claims.push(self.claim_call(command, runner, candidates, waiting)),
+                    Some(waiting) => {
+                        claims.push(self.claim_call(command, runner, candidates, waiting))
+                    }
                     // Its hold was refused: it has left.
                     None => events.push(Event::ClaimVoid {
                         runner: command.runner,

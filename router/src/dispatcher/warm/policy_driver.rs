@@ -10,7 +10,7 @@ use warmq_store::RunnerEvent;
 use warmq_types::ids::{JobId, RunnerId};
 
 use super::super::Dispatcher;
-use super::super::dispatch_loop::Placement;
+use super::super::dispatch_loop::Placer;
 use super::super::lanes::{JobDelivery, LaneLimits};
 use super::super::maintenance::IDLE_INTERVAL;
 use super::super::sending::{Destination, PlacedJob, RunnerGone};
@@ -40,11 +40,11 @@ pub(super) struct PolicyDriver<'a> {
     compared: Instant,
 }
 
-impl Placement for PolicyDriver<'_> {
+impl Placer for PolicyDriver<'_> {
     const LIMITS: LaneLimits = LaneLimits {
         prefetch: 1000,
         max_unconfirmed: 256,
-        placement_holds: true,
+        placer_holds: true,
     };
 
     async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {

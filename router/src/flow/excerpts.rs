@@ -13,7 +13,7 @@ const MAX_CACHED: usize = 256;
 
 /// Cache of parsed excerpts.
 #[derive(Clone, Default)]
-pub(super) struct Versions(Arc<Mutex<Cache>>);
+pub(super) struct Excerpts(Arc<Mutex<Cache>>);
 
 #[derive(Default)]
 struct Cache {
@@ -43,7 +43,7 @@ impl Cache {
     }
 }
 
-impl Versions {
+impl Excerpts {
     /// Parses `excerpt`, or returns it from the cache.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::workload::{Error, Planned, Workload};
 
 /// Measures of the pooled fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct LowerBound {
+pub struct PooledBound {
     /// Model loads per job.
     pub swaps_per_job: f64,
     /// Mean time from arrival to end, s; meaningless under saturation.
@@ -47,7 +47,7 @@ impl Ord for Time {
 }
 
 /// Computes the bound for the workload of the options; their policy has no effect.
-pub fn pooled(options: &Options) -> Result<LowerBound, Error> {
+pub fn pooled(options: &Options) -> Result<PooledBound, Error> {
     let workload = Workload::of(options)?;
     let models = workload.models() as usize;
     let jobs: Vec<Planned> = workload.collect();
@@ -83,7 +83,7 @@ pub fn pooled(options: &Options) -> Result<LowerBound, Error> {
     }
     let ratio = |above: f64, below: f64| if below > 0.0 { above / below } else { 0.0 };
     let count = f64::from(measured);
-    Ok(LowerBound {
+    Ok(PooledBound {
         swaps_per_job: ratio(f64::from(swaps), count),
         mean_s: ratio(time_s, count),
         throughput: ratio(

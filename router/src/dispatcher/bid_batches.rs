@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use warmq_store::Store;
 use warmq_types::ids::AppId;
 
-use super::leader::LEADER_LEASE;
+use super::leadership::LEADER_LEASE;
 
 /// How long a bid waits for others to form a batch; batched bids recur together.
 const BID_BATCH_DELAY: Duration = Duration::from_millis(50);
@@ -24,12 +24,12 @@ struct Bid {
 
 /// Handle on the batching task, which ends with the last handle.
 #[derive(Clone)]
-pub(super) struct Elections {
+pub(super) struct BidBatches {
     bids: mpsc::Sender<Bid>,
     store: Store,
 }
 
-impl Elections {
+impl BidBatches {
     pub(super) fn start(store: Store) -> Self {
         let (bids, queue) = mpsc::channel(MAX_QUEUED_BIDS);
         tokio::spawn(send_bids(queue, store.clone()));

@@ -34,7 +34,7 @@ pub(super) async fn follow(dispatcher: Arc<Dispatcher>, shutdown: CancellationTo
             stop_leading(&dispatcher).await;
             tokio::time::sleep(BID_INTERVAL).await;
         }
-        let leads = (dispatcher.elections)
+        let leads = (dispatcher.bids)
             .lead(&dispatcher.app, &dispatcher.name)
             .await;
         match (&leads, &leadership) {
