@@ -10,7 +10,8 @@ use warmq_store::Store;
 use warmq_types::attempt::Lease;
 use warmq_types::job::{JobSpec, Phase, Progress};
 
-/// Shortest interval between reports of the same phase; a new phase is reported at once.
+/// Shortest interval between reports of the same phase, and from the start to the first report: a
+/// short job reports nothing. A later phase is reported at once.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Writes a job's progress to its record until dropped.
@@ -94,7 +95,7 @@ impl Throttled {
         Self {
             receiver,
             phase: None,
-            earliest: Instant::now(),
+            earliest: Instant::now() + PROGRESS_INTERVAL,
         }
     }
 
@@ -103,7 +104,8 @@ impl Throttled {
         self.receiver.changed().await.ok()?;
         let mut latest = self.latest()?;
         // A later report replaces a waiting one; a new phase does not wait.
-        while Some(latest.phase) == self.phase && Instant::now() < self.earliest {
+        while self.phase.is_none_or(|phase| phase == latest.phase) && Instant::now() < self.earliest
+        {
             tokio::select! {
                 () = tokio::time::sleep_until(self.earliest) => {}
                 changed = self.receiver.changed() => match changed {
@@ -142,7 +144,7 @@ mod tests {
             reported
         });
         sender.send_replace(at(Phase::Loading, 0));
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(PROGRESS_INTERVAL + Duration::from_millis(1)).await;
         for step in 1..=100 {
             sender.send_replace(at(Phase::Running, step));
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -154,5 +156,14 @@ mod tests {
         let phases = |phase| reported.iter().filter(|(found, _)| *found == phase).count();
         assert_eq!((phases(Phase::Loading), phases(Phase::Storing)), (1, 1));
         assert!((8..=12).contains(&phases(Phase::Running)), "{reported:?}");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_ends_within_the_interval_reports_nothing() {
+        let (sender, receiver) = watch::channel(None);
+        let mut reports = Throttled::new(receiver);
+        sender.send_replace(at(Phase::Loading, 0));
+        sender.send_replace(at(Phase::Running, 0));
+        let within = PROGRESS_INTERVAL - Duration::from_millis(1);
+        assert!(tokio::time::timeout(within, reports.next()).await.is_err());
     }
 }
