@@ -148,7 +148,8 @@ impl Finalizer {
             // Encoding cannot fail: string keys, no I/O.
             ..Message::new(JobEvent::new(job, state).encode().unwrap_or_default())
         };
-        let key = self.topology.event_key(job, state);
+        // A repeated submission may have set an address that `job` lacks.
+        let key = self.topology.event_key(job, state, true);
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
         // On failure the event is published once more.

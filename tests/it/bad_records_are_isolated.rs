@@ -39,7 +39,10 @@ async fn damage(system: &System, app: &str, job: JobId, field: &str) {
 async fn announce(system: &System, job: &JobSpec, state: JobState) {
     let topology = system.testbed.topology();
     let event = Message::new(JobEvent::new(job, state).encode().unwrap());
-    let (exchange, key) = (topology.events_exchange(), topology.event_key(job, state));
+    let (exchange, key) = (
+        topology.events_exchange(),
+        topology.event_key(job, state, true),
+    );
     let announced = system.testbed.publisher().announce(&exchange, &key, &event);
     announced.await.unwrap();
 }

@@ -10,8 +10,8 @@ use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use warmq_store::{
-    CancelOutcome, Claim, Created, Finish, Loss, RequeueCause, RunnerReport, Start, StartSource,
-    Store, Unavailable,
+    CancelOutcome, Claim, Created, Finish, Finished, Loss, RequeueCause, RunnerReport, Start,
+    StartSource, Store, Unavailable,
 };
 use warmq_testkit::{Testbed, decision, registration};
 use warmq_types::attempt::Outcome;
@@ -535,7 +535,7 @@ async fn finish(store: &Store, app: &AppId, job: JobId, fence: Fence, made: Tran
         ran: None,
         idle: true,
     };
-    store.attempts().finish(&finish).await.unwrap()
+    store.attempts().finish(&finish).await.unwrap() != Finished::Refused
 }
 
 fn hold() -> Hold {

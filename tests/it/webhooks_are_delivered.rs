@@ -280,7 +280,10 @@ async fn a_flow_is_delivered_once_after_its_last_step() {
 async fn announce(system: &System, job: &JobSpec, state: JobState) {
     let topology = system.testbed.topology();
     let event = Message::new(JobEvent::new(job, state).encode().unwrap());
-    let (exchange, key) = (topology.events_exchange(), topology.event_key(job, state));
+    let (exchange, key) = (
+        topology.events_exchange(),
+        topology.event_key(job, state, true),
+    );
     assert!(key.ends_with(".webhook"), "{key}");
     let publisher = system.testbed.publisher();
     publisher.announce(&exchange, &key, &event).await.unwrap();

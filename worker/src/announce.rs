@@ -9,7 +9,7 @@ use warmq_types::state::JobState;
 use crate::context::WorkerContext;
 
 /// Publishes the event that a job ended. A redelivered job is announced again: consumers are
-/// idempotent.
+/// idempotent. `has_reply_address`: its submitter expects a reply, or may.
 ///
 /// # Errors
 /// RabbitMQ is unreachable or blocks publishers.
@@ -17,10 +17,11 @@ pub async fn announce(
     context: &WorkerContext,
     job: &JobSpec,
     state: JobState,
+    has_reply_address: bool,
 ) -> Result<(), PublishError> {
     let topology = &context.topology;
     let message = message(job.id, &JobEvent::new(job, state));
-    let key = topology.event_key(job, state);
+    let key = topology.event_key(job, state, has_reply_address);
     context
         .publisher
         .announce(&topology.events_exchange(), &key, &message)

@@ -134,6 +134,18 @@ fn list<T: DeserializeOwned>(text: Option<&str>) -> Vec<T> {
         .unwrap_or_default()
 }
 
+/// Whether the end of an attempt is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// It is the job's end.
+    Accepted {
+        /// A submitter expects a reply.
+        has_reply_address: bool,
+    },
+    /// It belongs to an earlier attempt, or the job has ended.
+    Refused,
+}
+
 impl Attempts<'_> {
     /// Starts an attempt of `job` on `runner`, or returns the one that this incarnation has begun
     /// already, whose response was lost.
@@ -218,9 +230,8 @@ impl Attempts<'_> {
             .await?)
     }
 
-    /// Ends an attempt. Returns whether the result was accepted; a refused one belongs to an
-    /// earlier attempt. The runner's models are stored in both cases.
-    pub async fn finish(self, finish: &Finish<'_>) -> Result<bool, Error> {
+    /// Ends an attempt. The runner's models are stored even if the result is refused.
+    pub async fn finish(self, finish: &Finish<'_>) -> Result<Finished, Error> {
         let Finish { app, job, .. } = *finish;
         let (output, error) = match finish.outcome {
             Outcome::Succeeded(output) => (json(output), String::new()),
@@ -263,9 +274,18 @@ impl Attempts<'_> {
             .arg(finish.ran.as_ref().map(json).unwrap_or_default());
         let (level, line) = finish.last_line();
         invocation.arg(level).arg(line);
-        Ok(invocation
+        let reply: String = invocation
             .invoke_async(&mut self.connection.clone())
-            .await?)
+            .await?;
+        Ok(match reply.as_str() {
+            "accepted" => Finished::Accepted {
+                has_reply_address: false,
+            },
+            "accepted, with reply address" => Finished::Accepted {
+                has_reply_address: true,
+            },
+            _ => Finished::Refused,
+        })
     }
 
     /// Requeues a running job. Returns whether it was still this attempt's.

@@ -67,7 +67,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 pub use api_keys::{KeyCreation, KeyRevocation};
-pub use attempts::{Finish, Loss, RequeueCause, Start, StartSource};
+pub use attempts::{Finish, Finished, Loss, RequeueCause, Start, StartSource};
 pub use cancellation::{CancelOutcome, CancellationStream};
 pub use error::Error;
 pub use faults::{FaultReport, NameConflict};

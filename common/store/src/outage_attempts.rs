@@ -5,7 +5,9 @@ use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::job::JobSpec;
 use warmq_types::message::DeferredResult;
 
-use super::{Error, Finish, OutageAttempts, RunnerReport, Start, StartSource, Unavailable};
+use super::{
+    Error, Finish, Finished, OutageAttempts, RunnerReport, Start, StartSource, Unavailable,
+};
 
 /// Epoch of no incarnation: a result stored with it does not change its runner, which has continued
 /// since.
@@ -80,7 +82,8 @@ impl OutageAttempts<'_> {
     }
 
     async fn store_end(self, end: &DeferredResult, lease: Lease) -> Result<bool, Error> {
-        self.attempts()
+        let finished = self
+            .attempts()
             .finish(&Finish {
                 app: &end.job.app,
                 job: end.job.id,
@@ -94,6 +97,7 @@ impl OutageAttempts<'_> {
                 ran: None,
                 idle: false,
             })
-            .await
+            .await?;
+        Ok(finished != Finished::Refused)
     }
 }

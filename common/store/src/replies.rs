@@ -13,17 +13,17 @@ use super::{Error, Replies};
 impl Replies<'_> {
     /// Sets the reply address of a job, whether or not a reply was sent before.
     pub async fn set_address(self, job: &JobSpec, reply_to: &ReplyTo) -> Result<(), Error> {
-        let key = self.keys.reply_to(&job.app, job.id);
         let life_s = LONGEST_LIFE_S + job.retention_s.unwrap_or(RETENTION_S);
-        redis::pipe()
-            .atomic()
-            .set_ex(key, json(reply_to), life_s)
-            .ignore()
-            .del(self.keys.replied(&job.app, job.id))
-            .ignore()
-            .query_async::<()>(&mut self.connection.clone())
-            .await?;
-        Ok(())
+        Ok(self
+            .scripts
+            .set_reply_address
+            .key(self.keys.job(&job.app, job.id))
+            .key(self.keys.reply_to(&job.app, job.id))
+            .key(self.keys.replied(&job.app, job.id))
+            .arg(json(reply_to))
+            .arg(life_s)
+            .invoke_async(&mut self.connection.clone())
+            .await?)
     }
 
     /// Returns the address to which the outcome is still to be sent. `first`: the one of the first

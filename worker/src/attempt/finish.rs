@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use warmq_process::retry::{self, until_success};
-use warmq_store::{Finish, Ran, RunnerReport};
+use warmq_store::{Finish, Finished, Ran, RunnerReport};
 use warmq_types::attempt::{Lease, Outcome};
 use warmq_types::hint::Hint;
 use warmq_types::ids::Fence;
@@ -42,8 +42,8 @@ impl EndedAttempt {
         }
     }
 
-    /// Stores the end and the runner's models. Returns false if the result was rejected because the
-    /// job is no longer this attempt's.
+    /// Stores the end and the runner's models. The result is refused if the job is no longer this
+    /// attempt's.
     async fn store(
         &self,
         context: &WorkerContext,
@@ -51,7 +51,7 @@ impl EndedAttempt {
         known: &[Hint],
         report: &RunnerReport,
         idle: bool,
-    ) -> Result<bool, warmq_store::Error> {
+    ) -> Result<Finished, warmq_store::Error> {
         let StartedAttempt {
             runner, epoch, job, ..
         } = &self.started;
@@ -121,7 +121,10 @@ impl EndedAttempt {
 
 /// Whether the end of an attempt is stored.
 pub(super) enum Stored {
-    Accepted,
+    Accepted {
+        /// Its submitter expects a reply.
+        has_reply_address: bool,
+    },
     /// The job is no longer this attempt's.
     Rejected,
     /// The drain timeout elapsed first.
@@ -140,16 +143,16 @@ pub(super) async fn store(
     let stored = until_success("storing a result", &context.give_up, || {
         attempt.store(context, counts, &runner.recorded_hints, report, idle)
     });
-    let accepted = match runner.redis_grace.limit(stored).await {
-        Some(Some(accepted)) => accepted,
+    let finished = match runner.redis_grace.limit(stored).await {
+        Some(Some(finished)) => finished,
         Some(None) => return Stored::GaveUp,
         None => return Stored::RedisUnreachable,
     };
     runner.recorded_hints.clone_from(&report.hints);
-    attempt.log(accepted);
-    match accepted {
-        true => Stored::Accepted,
-        false => Stored::Rejected,
+    attempt.log(finished != Finished::Refused);
+    match finished {
+        Finished::Accepted { has_reply_address } => Stored::Accepted { has_reply_address },
+        Finished::Refused => Stored::Rejected,
     }
 }
 

@@ -84,7 +84,7 @@ impl<'a> Settlement<'a> {
                 }
             }
             // The runner that ended it may have crashed before the announcement.
-            Unavailable::Terminal(state) => self.announce(job, state).await,
+            Unavailable::Terminal(state) => self.announce(job, state, true).await,
             Unavailable::Gone => {
                 tracing::info!(
                     job.id = %job.id,
@@ -145,7 +145,10 @@ impl<'a> Settlement<'a> {
     pub(super) async fn ended(&mut self, attempt: EndedAttempt, stored: Stored, counts: bool) {
         let job = &attempt.started.job;
         match stored {
-            Stored::Accepted => self.announce(job, attempt.outcome.state()).await,
+            Stored::Accepted { has_reply_address } => {
+                self.announce(job, attempt.outcome.state(), has_reply_address)
+                    .await;
+            }
             Stored::Rejected => self.rejected(job).await,
             Stored::GaveUp => {
                 tracing::error!(
@@ -165,7 +168,7 @@ impl<'a> Settlement<'a> {
         match self.context.store.jobs().job_of(&job.app, job.id).await {
             // Possibly this attempt's own result, stored by a call whose answer was lost.
             Ok(Some(record)) if record.state.is_terminal() => {
-                self.announce(job, record.state).await;
+                self.announce(job, record.state, true).await;
             }
             // Another runner has the job, with a message of its own.
             Ok(Some(_)) => self.ack().await,
@@ -175,10 +178,10 @@ impl<'a> Settlement<'a> {
     }
 
     /// Announces the job's end, then acknowledges the message and removes the outbox entry.
-    async fn announce(&mut self, job: &JobSpec, state: JobState) {
+    async fn announce(&mut self, job: &JobSpec, state: JobState, has_reply_address: bool) {
         let context = self.context;
         let announced = until_success("announcing a job's end", &context.give_up, || {
-            announce::announce(context, job, state)
+            announce::announce(context, job, state, has_reply_address)
         });
         let stopped = async {
             context.stop.cancelled().await;

@@ -12,7 +12,7 @@
 //! | `dead.<app>` | queue | dead letters, with the reason |
 //! | `unroutable` | fanout exchange, queue | messages of `dispatch` for an app without queues |
 //! | `deferred_results` | queue | results from outages of Redis; a router stores them |
-//! | `jobs.events` | topic exchange | events, key = `<state>.<app>`, `.webhook` or `.flow` |
+//! | `jobs.events` | topic exchange | events: `<state>.<app>[.reply][.webhook]`, or `[.flow]` |
 //! | `events.reply` | queue | ended jobs, for AMQP submitters with `reply_to` |
 //! | `events.webhook` | queue | ended jobs with a webhook |
 //! | `events.flow` | queue | accepted flows, and ended steps |
@@ -41,7 +41,7 @@ use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
 
 use arguments::{Arguments, millis};
-use names::{FLOW, Names, WEBHOOK};
+use names::{FLOW, Names, REPLY, WEBHOOK};
 
 pub use error::DeclareError;
 
@@ -116,18 +116,20 @@ impl Topology {
             .await?;
         self.queue(channel, &reply, Arguments::of_events(self.queue_type))
             .await?;
-        self.bind_terminal_events(channel, &reply, "#").await?;
+        let wants_reply = format!("*.{REPLY}.#");
+        self.bind_terminal_events(channel, &reply, &wants_reply)
+            .await?;
         let webhook = self.webhook_events_queue();
         self.queue(channel, &webhook, Arguments::of_events(self.queue_type))
             .await?;
-        let wants_webhook = format!("*.{WEBHOOK}");
+        let wants_webhook = format!("*.#.{WEBHOOK}");
         self.bind_terminal_events(channel, &webhook, &wants_webhook)
             .await?;
         self.bind(channel, &webhook, &dispatch, WEBHOOK).await?;
         let flow = self.flow_events_queue();
         self.queue(channel, &flow, Arguments::of_events(self.queue_type))
             .await?;
-        let of_flows = format!("*.{FLOW}");
+        let of_flows = format!("*.#.{FLOW}");
         self.bind_terminal_events(channel, &flow, &of_flows).await?;
         let begins = format!("{}.{of_flows}", JobState::Queued);
         self.bind(channel, &flow, &events, &begins).await?;

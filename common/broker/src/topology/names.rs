@@ -8,6 +8,9 @@ use warmq_types::state::JobState;
 /// Suffix of the keys of events with a webhook, and the key of repeated deliveries.
 pub(super) const WEBHOOK: &str = "webhook";
 
+/// Part of the keys of events for the reply role.
+pub(super) const REPLY: &str = "reply";
+
 /// Suffix of the keys of events that advance a flow.
 pub(super) const FLOW: &str = "flow";
 
@@ -117,14 +120,22 @@ impl Names {
     }
 
     /// Returns the routing key of an event on `jobs.events`. Jobs without a webhook create no
-    /// message for webhooks, and jobs that are no step none for flows. Steps have no webhooks:
-    /// their flows have them.
-    pub fn event_key(&self, job: &JobSpec, state: JobState) -> String {
-        match (&job.step_of, &job.webhook) {
-            (Some(_), _) => format!("{state}.{}.{FLOW}", job.app),
-            (None, Some(_)) => format!("{state}.{}.{WEBHOOK}", job.app),
-            (None, None) => format!("{state}.{}", job.app),
+    /// message for webhooks, jobs that are no step none for flows, and jobs that need neither a
+    /// reply nor the deletion of their input none for replies. Steps have no webhooks: their flows
+    /// have them. `has_reply_address`: the job has one, or may have.
+    pub fn event_key(&self, job: &JobSpec, state: JobState, has_reply_address: bool) -> String {
+        let mut key = format!("{state}.{}", job.app);
+        let forgets_input = job.no_store && job.stored_input.is_some();
+        let words = [
+            (REPLY, has_reply_address || forgets_input),
+            (FLOW, job.step_of.is_some()),
+            (WEBHOOK, job.step_of.is_none() && job.webhook.is_some()),
+        ];
+        for (word, _) in words.into_iter().filter(|(_, applies)| *applies) {
+            key.push('.');
+            key.push_str(word);
         }
+        key
     }
 
     /// Returns the routing key on `jobs.events` of an accepted flow.
@@ -146,10 +157,12 @@ mod tests {
     fn event_keys_mark_jobs_with_webhooks_and_steps() {
         let names = names();
         let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), serde_json::Value::Null);
-        let key = |job: &JobSpec| names.event_key(job, JobState::Failed);
+        let key = |job: &JobSpec| names.event_key(job, JobState::Failed, false);
         assert_eq!(key(&job), "failed.a/b");
         job.webhook = Some("https://example.com/".to_owned());
         assert_eq!(key(&job), "failed.a/b.webhook");
+        let with_reply = names.event_key(&job, JobState::Failed, true);
+        assert_eq!(with_reply, "failed.a/b.reply.webhook");
         job.step_of = Some(StepOf {
             route: job.app.clone(),
             flow: job.id,

@@ -8,11 +8,11 @@
 --      number of hints, 12 memory used (bytes), 13 '1' to become idle, 14 channel of runner events,
 --      15 number of hint sets to leave, 16 slots, 17 what ran (JSON or ''), 18 level and 19 text of
 --      the log's last line
--- Returns 1 if the result was accepted, otherwise 0
-local accepted = 0
+-- Returns 'refused' | 'accepted' | 'accepted, with reply address': its submitter expects a reply
+local reply = 'refused'
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence')
 if job[1] == 'running' and job[2] == ARGV[4] then
-  accepted = 1
+  reply = redis.call('HEXISTS', KEYS[1], 'reply_to') == 1 and 'accepted, with reply address' or 'accepted'
   local now = now_ms()
   redis.call('HSET', KEYS[1], 'state', ARGV[5], 'finished_ms', now, 'timings', ARGV[8])
   add_to_outbox(KEYS[5], ARGV[1], now)
@@ -36,4 +36,4 @@ if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
     set_idle(KEYS[3], KEYS[2], ARGV[14], ARGV[2], ARGV[17])
   end
 end
-return accepted
+return reply
