@@ -11,6 +11,7 @@
 //! | [`replay`] | the same trace through the simulator and the real system |
 //! | [`faults`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |
+//! | [`peers`] | warmq beside other job queues and the bare transport |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`lower_bound`] | the pooled bound |
 //! | [`sweep`] | many simulations on all cores |
@@ -23,6 +24,7 @@ pub mod chart;
 pub mod curves;
 pub mod faults;
 pub mod lower_bound;
+pub mod peers;
 pub mod replay;
 pub mod routes;
 pub mod scaling;

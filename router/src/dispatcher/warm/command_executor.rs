@@ -51,6 +51,7 @@ impl CommandExecutor<'_> {
             let claim = placement.claim(self.app, id, &name, CLAIM_MS, &decision);
             match claim.await? {
                 Claim::Won(epoch) => {
+                    tracing::debug!(job.id = %id, runner = %name, "claimed a runner");
                     self.metrics.dispatched(hint, &decision);
                     self.place(waiting.held, Destination::Runner(name, epoch));
                     return Ok(None);
