@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-engine bench-gpu build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-peers bench-engine bench-gpu build-cuda chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -83,6 +83,21 @@ bench-routes: setup ## measures the cost of routes, about 3 min; ARGS="--flows 2
 bench-faults: setup ## measures throughput with one faulty runner of four, about 4 min; ARGS="--jobs 200 --run-ms 300"
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
 	target/release/warmq-bench faults $(ARGS)
+
+bench-peers: setup .venv-bench-peers/ready dev/bench/peers/node_modules/ready ## measures no-op jobs beside Celery, Dramatiq, RQ and BullMQ, about 25 min; ARGS="--only celery,warmq --slots 1"
+	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
+	target/release/warmq-bench peers $(ARGS)
+
+.venv-bench-peers/ready: dev/bench/peers/requirements.txt
+	python3 -m venv .venv-bench-peers
+	.venv-bench-peers/bin/pip install --quiet --requirement $<
+	touch $@
+
+# Without install scripts: what BullMQ would compile is optional.
+dev/bench/peers/node_modules/ready: dev/bench/peers/package.json
+	@command -v npm >/dev/null || { echo 'bench-peers: npm is missing (Debian: apt-get install nodejs npm)'; exit 1; }
+	cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
+	touch $@
 
 bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU (an hour; ARGS="--only sd15")
 	$(CARGO) run --release -p warmq-diffusion --example bench_engine -- --device cpu --python .venv-bench/bin/python $(ARGS)

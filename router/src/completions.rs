@@ -101,7 +101,10 @@ impl Follower {
         self.ended.wake_all();
         while let Some(delivery) = events.next().await {
             match JobEvent::decode(&delivery?.data) {
-                Ok(event) => self.ended.wake(event.job_id),
+                Ok(event) => {
+                    tracing::debug!(job.id = %event.job_id, "received a job's end");
+                    self.ended.wake(event.job_id);
+                }
                 Err(error) => tracing::warn!(%error, "dropped an unreadable event"),
             }
         }

@@ -202,5 +202,7 @@ fn received(
     delivery: Option<lapin::Result<Delivery>>,
 ) -> Result<JobDelivery, ConsumeError> {
     let delivery = delivery.ok_or(ConsumeError::QueueDeleted(source))??;
+    let id = delivery.properties.message_id().as_ref();
+    tracing::debug!(job.id = id.map(|id| id.as_str()), ?source, "received a job");
     Ok(JobDelivery { source, delivery })
 }

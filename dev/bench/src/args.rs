@@ -27,6 +27,11 @@ pub enum Command {
     Routes(RoutesOptions),
     /// Measure the throughput of three healthy runners and a faulty one, against the three alone
     Faults(FaultsOptions),
+    /// Measure no-op jobs through warmq, other job queues and the bare transport
+    Peers(PeersOptions),
+    /// Run a process of the bare transport of `peers`
+    #[command(hide = true)]
+    Bare(BareOptions),
     /// Simulate every row of the targets, and print measures and targets
     Table(TableOptions),
     /// Draw mean latency over load and swaps over models, for all policies, as SVG
@@ -210,6 +215,74 @@ pub struct FaultsOptions {
     /// Run time of a job, ms
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub run_ms: u64,
+}
+
+/// Options of `peers`.
+#[derive(Debug, Clone, Args)]
+pub struct PeersOptions {
+    /// Only systems whose names begin with one of these, comma-separated: warmq-http, warmq-amqp,
+    /// celery, dramatiq, rq, bullmq, bare
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Slots of each of the two worker processes, comma-separated
+    #[arg(long, value_delimiter = ',', default_value = "1,16", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub slots: Vec<u32>,
+    /// Rounds, each of which measures all systems in turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
+    /// Jobs of a burst, at most: a slow system has fewer
+    #[arg(long, default_value_t = 2000)]
+    pub jobs: usize,
+    /// Submissions per second at which latency is measured, comma-separated
+    #[arg(long, value_delimiter = ',', default_value = "10,100,300", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rates: Vec<u32>,
+    /// Duration of the measurement at each rate, s
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Seed of the arrivals
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Virtual environment of the peers in Python
+    #[arg(long, value_name = "FOLDER", default_value = ".venv-bench-peers")]
+    pub python: PathBuf,
+    /// Scripts of the peers, beside Node's modules
+    #[arg(long, value_name = "FOLDER", default_value = "dev/bench/peers")]
+    pub scripts: PathBuf,
+    /// Replace the tables of this document, and draw the charts beside it
+    #[arg(long, value_name = "FILE")]
+    pub document: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Keep the processes' logs here, in a folder per measurement
+    #[arg(long, value_name = "FOLDER")]
+    pub logs: Option<PathBuf>,
+}
+
+/// Options of `bare`.
+#[derive(Debug, Clone, Args)]
+pub struct BareOptions {
+    /// The process's place between the queues
+    #[arg(value_enum)]
+    pub role: BareRole,
+    /// Jobs that a worker has at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub slots: u16,
+    /// RabbitMQ
+    #[arg(long, env = "BENCH_AMQP_URL", hide_env_values = true)]
+    pub amqp_url: String,
+    /// Redis
+    #[arg(long, env = "BENCH_REDIS_URL", hide_env_values = true)]
+    pub redis_url: String,
+}
+
+/// A process of the bare transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BareRole {
+    /// Between the driver and the workers
+    Relay,
+    /// Writes to Redis and replies
+    Worker,
 }
 
 /// Options of `curves`.

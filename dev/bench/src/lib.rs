@@ -11,6 +11,7 @@
 //! | [`replay`] | the same trace through the simulator and the real system |
 //! | [`faults`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |
+//! | [`peers`] | warmq beside other job queues and the bare transport |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`pooled_bound`] | the pooled bound |
 //! | [`sweep`] | many simulations on all cores |
@@ -22,6 +23,7 @@ pub mod args;
 pub mod chart;
 pub mod curves;
 pub mod faults;
+pub mod peers;
 pub mod pooled_bound;
 pub mod replay;
 pub mod routes;

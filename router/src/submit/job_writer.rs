@@ -68,6 +68,7 @@ impl JobWriter {
         }
         let created = self.store.jobs().admit(job, rules).await?;
         if let Created::New { id, .. } = created {
+            tracing::debug!(job.id = %id, "recorded a job");
             self.log_overruled_hint(job, id).await;
         }
         Ok(created)

@@ -30,7 +30,10 @@ pub struct Process {
 impl Process {
     /// Starts `command` with standard error appended to `<folder>/<name>.log` and standard output
     /// in a new `<folder>/<name>.out`. A restarted process continues its log.
-    pub(crate) fn spawn(mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// The program cannot be executed, or the files cannot be created.
+    pub fn spawn(mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
         let log = folder.join(format!("{name}.log"));
         // A new file, so that lines of an earlier process of that name do not count.
         let out = folder.join(format!("{name}.out"));

@@ -33,6 +33,7 @@ pub struct Builder {
     redis_url: Option<String>,
     queue_type: QueueType,
     config: String,
+    log: Option<String>,
     authority: Option<PathBuf>,
 }
 
@@ -79,6 +80,14 @@ impl Builder {
         self
     }
 
+    /// Sets the filter of all processes' logs, and writes those as JSON [default: `WARMQ_LOG` and
+    /// `WARMQ_LOG_FORMAT`].
+    #[must_use]
+    pub fn json_log(mut self, filter: impl Into<String>) -> Self {
+        self.log = Some(filter.into());
+        self
+    }
+
     /// Sets a PEM file with the only trusted authorities [default: the system's].
     #[must_use]
     pub fn trusted_authority(mut self, authority: impl Into<PathBuf>) -> Self {
@@ -114,6 +123,7 @@ impl Builder {
             amqp_url,
             redis_url,
             folder,
+            log: self.log,
             authority: self.authority,
             store,
             publisher,
@@ -130,6 +140,7 @@ pub struct Testbed {
     queue_type: QueueType,
     topology: Topology,
     folder: Folder,
+    log: Option<String>,
     authority: Option<PathBuf>,
     store: Store,
     publisher: Publisher,
@@ -287,6 +298,11 @@ impl Testbed {
         }
         if let Some(authority) = &self.authority {
             command.env("SSL_CERT_FILE", authority);
+        }
+        if let Some(filter) = &self.log {
+            command
+                .env("WARMQ_LOG", filter)
+                .env("WARMQ_LOG_FORMAT", "json");
         }
         // URLs may contain passwords, and command lines are public.
         command

@@ -54,6 +54,7 @@ pub(super) async fn start<'a>(
         settlement.delay(&job, tier).await;
         return Err(AfterDelivery::Idle);
     }
+    tracing::debug!(runner = %runner.id, job.id = %id, "starting a job");
     // Subscribed before the start, so that no cancellation after it is missed.
     let cancellation = context.cancellations.listen(id);
     let lease = start_in_redis(runner, epoch, source, &job, &mut settlement).await?;

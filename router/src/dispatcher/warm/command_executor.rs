@@ -169,6 +169,7 @@ impl CommandExecutor<'_> {
             let claim = placement.claim(self.app, id, runner, CLAIM_MS, decision);
             match claim.await? {
                 Claim::Won(epoch) => {
+                    tracing::debug!(job.id = %id, %runner, "claimed a runner");
                     return Ok(Claimed::Won(Destination::Runner(runner.clone(), epoch)));
                 }
                 Claim::Refused => return Ok(Claimed::Refused),

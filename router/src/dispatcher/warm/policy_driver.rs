@@ -49,6 +49,7 @@ impl Placer for PolicyDriver<'_> {
 
     async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
         self.is_active = true;
+        tracing::debug!(job.id = %held.job.id, "a job arrived at the dispatcher");
         let returned = has_returned(&held.delivery);
         self.place(held, returned).await
     }

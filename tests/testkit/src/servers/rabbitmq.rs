@@ -22,7 +22,7 @@ const DEBIAN: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const DEBIAN_TOOL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// One scheduler thread: a test's broker has little to do, and its machine few processors.
-const ERLANG_ARGS: &str = "+S 1:1";
+const ONE_SCHEDULER: &str = "+S 1:1";
 
 /// A running RabbitMQ without plugins. Dereferences to its [`Process`]: the node itself, not a
 /// script.
@@ -43,6 +43,8 @@ struct Node {
     /// Port for other nodes.
     distribution_port: u16,
     port_mapper_port: u16,
+    /// Arguments of Erlang's virtual machine besides RabbitMQ's own.
+    erlang_args: &'static str,
 }
 
 impl PrivateRabbit {
@@ -53,7 +55,16 @@ impl PrivateRabbit {
     /// # Errors
     /// It is not installed, or did not get ready: the error shows the end of its log.
     pub async fn start(config: &[&str]) -> Result<Self, Error> {
-        Self::start_with(Folder::temporary()?, config).await
+        Self::start_with(Folder::temporary()?, config, ONE_SCHEDULER).await
+    }
+
+    /// As [`PrivateRabbit::start`], with a scheduler thread per core, RabbitMQ's default: for
+    /// measurements.
+    ///
+    /// # Errors
+    /// As [`PrivateRabbit::start`].
+    pub async fn start_on_all_cores(config: &[&str]) -> Result<Self, Error> {
+        Self::start_with(Folder::temporary()?, config, "").await
     }
 
     /// As [`PrivateRabbit::start`], with its data and log in `folder`, which is kept.
@@ -61,10 +72,14 @@ impl PrivateRabbit {
     /// # Errors
     /// As [`PrivateRabbit::start`]; also, the folder cannot be made.
     pub async fn start_in(folder: &Path, config: &[&str]) -> Result<Self, Error> {
-        Self::start_with(Folder::given(folder)?, config).await
+        Self::start_with(Folder::given(folder)?, config, ONE_SCHEDULER).await
     }
 
-    async fn start_with(folder: Folder, config: &[&str]) -> Result<Self, Error> {
+    async fn start_with(
+        folder: Folder,
+        config: &[&str],
+        erlang_args: &'static str,
+    ) -> Result<Self, Error> {
         for (file, text) in [
             ("rabbitmq.conf", config.join("\n") + "\n"),
             ("enabled_plugins", "[].\n".to_owned()),
@@ -78,6 +93,7 @@ impl PrivateRabbit {
             amqp_port,
             distribution_port: port::free()?,
             port_mapper_port: port::free()?,
+            erlang_args,
         };
         let url = url(&format!("amqp://guest:guest@127.0.0.1:{amqp_port}/%2f"))?;
         let port_mapper = node.spawn_port_mapper(folder.path())?;
@@ -149,7 +165,7 @@ impl Node {
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.amqp_port.to_string())
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_ARGS)
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", self.erlang_args)
             // Its standard output and error go where its log goes.
             .env("RABBITMQ_LOGS", folder.join("rabbitmq.log"));
         for (variable, file) in [

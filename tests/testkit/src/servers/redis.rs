@@ -100,6 +100,16 @@ impl PrivateRedis {
         })
     }
 
+    /// Deletes all keys.
+    ///
+    /// # Errors
+    /// Redis does not answer.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let client = redis::Client::open(self.url.expose())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        Ok(redis::cmd("FLUSHALL").query_async(&mut connection).await?)
+    }
+
     /// Waits until its data is loaded.
     async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let client = redis::Client::open(self.url.expose())?;
