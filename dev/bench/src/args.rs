@@ -27,6 +27,8 @@ pub enum Command {
     Routes(RoutesOptions),
     /// Measure the throughput of three healthy runners and a faulty one, against the three alone
     Faults(FaultsOptions),
+    /// Measure what the queue adds to a job of a model server, against calling the server directly
+    Http(HttpOptions),
     /// Simulate every row of the targets, and print measures and targets
     Table(TableOptions),
     /// Draw mean latency over load and swaps over models, for all policies, as SVG
@@ -210,6 +212,17 @@ pub struct FaultsOptions {
     /// Run time of a job, ms
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub run_ms: u64,
+}
+
+/// Options of `http`.
+#[derive(Debug, Clone, Args)]
+pub struct HttpOptions {
+    /// Rounds, each of which measures both in turn; the median is shown
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
+    /// Jobs per round
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=100_000))]
+    pub jobs: u64,
 }
 
 /// Options of `curves`.

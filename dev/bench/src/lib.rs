@@ -11,6 +11,7 @@
 //! | [`replay`] | the same trace through the simulator and the real system |
 //! | [`faults`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |
+//! | [`http`] | the cost of the queue before a model server, in the real system |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`lower_bound`] | the pooled bound |
 //! | [`sweep`] | many simulations on all cores |
@@ -22,6 +23,7 @@ pub mod args;
 pub mod chart;
 pub mod curves;
 pub mod faults;
+pub mod http;
 pub mod lower_bound;
 pub mod replay;
 pub mod routes;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
-use warmq_bench::{curves, faults, replay, routes, scaling, simulator, table, trace};
+use warmq_bench::{curves, faults, http, replay, routes, scaling, simulator, table, trace};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Replay(options) => replay::print(&options),
         Command::Routes(options) => routes::print(&options),
         Command::Faults(options) => faults::print(&options),
+        Command::Http(options) => http::print(&options),
         Command::Table(options) => table::print(&options),
         Command::Curves(options) => curves::draw(&options),
         Command::Scaling(options) => scaling::print(&options),
