@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-peers bench-engine bench-gpu build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-http bench-peers bench-engine bench-gpu build-cuda chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -12,7 +12,7 @@ help: ## lists the targets
 setup: ## installs RabbitMQ, Redis, libtorch and build tools, if missing
 	@deploy/setup.sh
 
-setup-test: ## setup, and what the tests need: cargo-nextest, fal's clients, schemathesis
+setup-test: ## setup, and what the tests need: cargo-nextest, fal's and OpenAI's clients, schemathesis
 	@deploy/setup.sh build services test
 
 build: ## builds all programs into target/release
@@ -98,6 +98,10 @@ dev/bench/peers/node_modules/ready: dev/bench/peers/package.json
 	@command -v npm >/dev/null || { echo 'bench-peers: npm is missing (Debian: apt-get install nodejs npm)'; exit 1; }
 	cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
+
+bench-http: setup ## measures what the queue adds to a job of a model server, about 1 min; ARGS="--jobs 500"
+	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
+	target/release/warmq-bench http $(ARGS)
 
 bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU (an hour; ARGS="--only sd15")
 	$(CARGO) run --release -p warmq-diffusion --example bench_engine -- --device cpu --python .venv-bench/bin/python $(ARGS)

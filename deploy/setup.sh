@@ -6,7 +6,7 @@
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
-#   test       cargo-nextest; fal's clients and schemathesis, into .venv and tests/clients/node_modules
+#   test       cargo-nextest; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules
 #   lint       rustfmt, clippy, cargo-deny, shellcheck
 set -eu
 
@@ -180,8 +180,8 @@ for name, _, version in (line.strip().partition("==") for line in open(sys.argv[
     say "$wanted in .venv"
 }
 
-# fal's own clients, which the tests drive unmodified.
-check_fal_clients() {
+# fal's and OpenAI's own clients, which the tests drive unmodified; FastAPI for an example.
+check_clients() {
     check_python_packages "$root/tests/clients/requirements.txt"
 
     has node && has npm || apt_install nodejs npm || true
@@ -193,11 +193,11 @@ check_fal_clients() {
         for (const [name, version] of Object.entries(require(`${folder}/package.json`).dependencies))
             if (require(`${folder}/node_modules/${name}/package.json`).version !== version) process.exit(1);
         ' "$clients" 2>/dev/null; then
-        say "installing fal's JavaScript client into tests/clients/node_modules"
+        say "installing the JavaScript clients into tests/clients/node_modules"
         (cd "$clients" && npm install --silent --no-package-lock --no-audit --no-fund) ||
-            die "fal's JavaScript client could not be installed; some tests need it"
+            die "the JavaScript clients could not be installed; some tests need it"
     fi
-    say "@fal-ai/client in tests/clients/node_modules, node $(node --version)"
+    say "@fal-ai/client and openai in tests/clients/node_modules, node $(node --version)"
 }
 
 # ---- lint
@@ -232,7 +232,7 @@ for part in "$@"; do
         ;;
     test)
         check_test_tools
-        check_fal_clients
+        check_clients
         check_python_packages "$root/tests/fuzz/requirements.txt" # makes up requests
         ;;
     lint) check_lint_tools ;;

@@ -28,9 +28,10 @@ fn checkout() -> PathBuf {
 fn examples() -> Vec<(String, String)> {
     let folder = checkout().join("deploy/examples");
     let files = std::fs::read_dir(folder).unwrap();
-    files
-        .map(|file| {
-            let name = file.unwrap().file_name().into_string().unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.ends_with(".toml"))
+        .map(|name| {
             let text = example(&name);
             (name, text)
         })

@@ -10,7 +10,7 @@ use warmq_config::{ByteSize, Problems, ServerArgs, Servers, Settings};
 use warmq_fetch::Allowed;
 use warmq_types::ids::{AppId, RunnerId};
 
-use crate::engine::{self, EngineKind};
+use crate::engine::{self, EngineKind, http};
 
 /// Length limit of a name, which leaves room for a slot's number.
 const MAX_NAME_LEN: usize = 72;
@@ -25,10 +25,14 @@ pub struct Args {
     /// The app whose jobs the worker runs
     #[arg(long, env = "WARMQ_APP", value_name = "OWNER/NAME")]
     pub app: Option<String>,
-    /// Engine: diffusion; upscale or cutout (edit pictures, on the CPU); timed (for tests)
+    /// Engine: diffusion; upscale or cutout (edit pictures, on the CPU); http (a model server, at
+    /// --upstream or by --spawn); timed (for tests)
     /// [default: diffusion]
     #[arg(long, env = "WARMQ_ENGINE", value_name = "ENGINE")]
     pub engine: Option<String>,
+    /// The model server of engine http.
+    #[command(flatten)]
+    pub http: http::options::Args,
     /// Folder with one folder per model [default: ./models]
     #[arg(long, env = "WARMQ_MODELS", value_name = "FOLDER")]
     pub models: Option<String>,
@@ -41,7 +45,8 @@ pub struct Args {
     /// Device for the models: auto (a GPU if there is one), cpu, cuda:0 [default: auto]
     #[arg(long, env = "WARMQ_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Runners in this process, each with its own memory budget; 1 for a GPU [default: 1]
+    /// Runners in this process, each with its own memory budget, or jobs at a time on the model
+    /// server; 1 for a GPU [default: 1]
     #[arg(long, env = "WARMQ_CONCURRENCY", value_name = "N")]
     pub concurrency: Option<String>,
     /// Models that the timed engine holds [default: 2]
@@ -102,6 +107,7 @@ impl Config {
         let servers = Servers::read(from, &args.servers);
         let app = from.take::<App>("app", args.app.as_deref(), "");
         let kind = from.take::<EngineKind>("engine", args.engine.as_deref(), "diffusion");
+        let upstream = http::options::Options::read(from, &args.http);
         let models = from.take::<PathBuf>("models", args.models.as_deref(), "./models");
         let loras = from.take_optional::<PathBuf>("loras", args.loras.as_deref());
         let memory_budget =
@@ -137,6 +143,7 @@ impl Config {
                     memory_budget: memory_budget?.0,
                     device: device?.0,
                     slots: slots?,
+                    http: upstream,
                 },
                 runners: runners(&name.unwrap_or_else(Name::of_this_host).0, concurrency?)?,
                 accept_timeout: Duration::from_millis(accept_ms?),

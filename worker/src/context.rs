@@ -10,6 +10,7 @@ use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::engine;
 use crate::input_files::FileFetcher;
 
 /// A runner's intervals and timeouts. Routers rely on the defaults.
@@ -71,6 +72,8 @@ pub struct WorkerContext {
     pub artifacts: Artifacts,
     /// Fetches the files that inputs name.
     pub file_fetcher: FileFetcher,
+    /// What the engines share.
+    pub shared: engine::Shared,
     /// The app's cancellations.
     pub cancellations: Cancellations,
     /// Intervals and timeouts.

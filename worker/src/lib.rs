@@ -17,7 +17,7 @@
 //! | `self_test`, `recovery` | a runner's self-test; no jobs until it passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
-//! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `upscale`, `cutout`, `timed` |
+//! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `upscale`, `cutout`, `http`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!
 //! Path of a job: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread
@@ -145,7 +145,9 @@ pub async fn run_at(
     for (runner, start) in joined {
         runners.spawn(runner.run(start));
     }
-    until_ended(runners, &context.stop).await?;
+    let ended = until_ended(runners, &context.stop).await;
+    context.shared.stop().await;
+    ended?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -167,6 +169,8 @@ async fn connect(
     if opened.await?.is_none() {
         return Ok(None);
     }
+    let (concurrency, hang_grace) = (config.runners.len(), config.hang_grace);
+    let shared = engine::Shared::start(&config.engine, concurrency, hang_grace).await?;
     let give_up = give_up_after(signals, config.drain_timeout);
     let artifacts = Artifacts::open(&servers.storage)?;
     let file_fetcher = FileFetcher {
@@ -178,6 +182,7 @@ async fn connect(
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
         artifacts,
         file_fetcher,
+        shared,
         store,
         publisher,
         intervals,

@@ -1,23 +1,45 @@
-//! Progress reports of a running job, throttled and written to its record.
+//! Progress reports of a running job, throttled and written to its record, and the events of its
+//! stream.
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warmq_store::Store;
 use warmq_types::attempt::Lease;
+use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobSpec, Phase, Progress};
+
+use crate::engine::thread::RunReports;
 
 /// Shortest interval between reports of the same phase, and from the start to the first report: a
 /// short job reports nothing. A later phase is reported at once.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Writes a job's progress to its record until dropped.
+/// Buffered events of a job's stream.
+const EVENT_BUFFER: usize = 256;
+
+/// Events per write.
+const EVENT_BATCH: usize = 32;
+
+/// Size limit of one event, bytes.
+const MAX_EVENT_BYTES: usize = 512 << 10;
+
+/// Size limit of all events of an attempt, bytes.
+const MAX_EVENTS_BYTES: usize = 16 << 20;
+
+/// Timeout for writing the last events before the job's end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Writes a job's progress and events until dropped.
 pub struct ProgressReporter {
     sender: watch::Sender<Option<Progress>>,
     task: JoinHandle<()>,
+    events: mpsc::Sender<Value>,
+    events_task: JoinHandle<()>,
 }
 
 impl ProgressReporter {
@@ -30,7 +52,15 @@ impl ProgressReporter {
         lost: CancellationToken,
     ) -> Self {
         let (sender, receiver) = watch::channel(None);
+        let (events, events_receiver) = mpsc::channel(EVENT_BUFFER);
         let (app, job) = (job.app.clone(), job.id);
+        let writer = EventWriter {
+            store: store.clone(),
+            app: app.clone(),
+            job,
+            lease: lease.clone(),
+        };
+        let events_task = tokio::spawn(writer.write(events_receiver));
         let task = tokio::spawn(async move {
             let mut reports = Throttled::new(receiver);
             let mut shown = None;
@@ -53,12 +83,26 @@ impl ProgressReporter {
                 }
             }
         });
-        Self { sender, task }
+        Self {
+            sender,
+            task,
+            events,
+            events_task,
+        }
     }
 
-    /// Returns the sender for the engine's reports.
-    pub fn sender(&self) -> watch::Sender<Option<Progress>> {
-        self.sender.clone()
+    /// Returns the receivers of the engine's reports.
+    pub fn reports(&self) -> RunReports {
+        RunReports {
+            progress: self.sender.clone(),
+            events: self.events.clone(),
+        }
+    }
+
+    /// Writes the events that are left: readers expect them before the job's end.
+    pub async fn end(mut self) {
+        self.events = mpsc::channel(1).0;
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, &mut self.events_task).await;
     }
 
     /// Returns a receiver of the engine's reports.
@@ -80,6 +124,42 @@ impl ProgressReporter {
 impl Drop for ProgressReporter {
     fn drop(&mut self) {
         self.task.abort();
+        self.events_task.abort();
+    }
+}
+
+/// Writes the events of a job's stream.
+struct EventWriter {
+    store: Store,
+    app: AppId,
+    job: JobId,
+    lease: watch::Receiver<Option<Lease>>,
+}
+
+impl EventWriter {
+    /// Writes events until the senders are dropped. Those beyond the limits are dropped.
+    async fn write(self, mut events: mpsc::Receiver<Value>) {
+        let mut room = MAX_EVENTS_BYTES;
+        let mut batch = Vec::new();
+        while events.recv_many(&mut batch, EVENT_BATCH).await > 0 {
+            let mut texts: Vec<String> = batch.drain(..).map(|event| event.to_string()).collect();
+            texts.retain(|text| {
+                let fits = text.len() <= MAX_EVENT_BYTES.min(room);
+                room -= if fits { text.len() } else { 0 };
+                fits
+            });
+            let lease = *self.lease.borrow();
+            let Some(Lease { fence, .. }) = lease.filter(|_| !texts.is_empty()) else {
+                continue;
+            };
+            let written = self
+                .store
+                .attempts()
+                .emit(&self.app, self.job, fence, &texts);
+            if let Err(error) = written.await {
+                tracing::debug!(job.id = %self.job, %error, "events of a job were lost");
+            }
+        }
     }
 }
 

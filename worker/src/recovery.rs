@@ -60,9 +60,10 @@ async fn repeat_self_test(runner: &mut Runner, fault: Fault) -> Recovery {
             register(runner, &report).await;
             listed = Some(reason);
         }
-        let waited = stop.run_until_cancelled(tokio::time::sleep(delays.next_delay()));
-        if waited.await.is_none() {
-            return Recovery::Stopped;
+        tokio::select! {
+            () = stop.cancelled() => return Recovery::Stopped,
+            () = tokio::time::sleep(delays.next_delay()) => {}
+            () = runner.engine.recovered() => {}
         }
         match self_test(runner).await {
             Ok(()) => return Recovery::Healthy,

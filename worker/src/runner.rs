@@ -13,6 +13,7 @@ use crate::attempt;
 use crate::consumer::ConsumeError;
 use crate::context::WorkerContext;
 use crate::engine;
+use crate::engine::EngineState;
 use crate::engine::thread::EngineThread;
 use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
@@ -127,6 +128,7 @@ impl Runner {
         if let Err(fault) = self_test(self).await {
             return Ok(Some(RunnerStart::Faulty(fault)));
         }
+        self.recorded_hints.clone_from(&self.engine.report.hints);
         let epoch = &mut self.epoch;
         let (context, id) = (&self.context, &self.id);
         let (description, report) = (&self.engine.description, &self.engine.report);
@@ -198,6 +200,7 @@ impl Runner {
 
     /// Joins again once RabbitMQ and Redis are reachable. Returns `None` if the worker stops first.
     async fn rejoin(&mut self) -> Option<Incarnation> {
+        self.engine.refresh();
         let epoch = &mut self.epoch;
         let (context, id) = (&self.context, &self.id);
         let (description, report) = (&self.engine.description, &self.engine.report);
@@ -252,6 +255,10 @@ impl Runner {
                     claimed_until = None;
                     continue;
                 }
+                state = self.engine.changed() => match self.take_state(incarnation, state).await {
+                    Some(end) => return end,
+                    None => continue,
+                },
                 _ = model_checks.tick() => match self.check_models(incarnation).await {
                     Some(end) => return end,
                     None => continue,
@@ -272,6 +279,34 @@ impl Runner {
                 shared_queue = SharedQueueConsumer::Runners;
             }
         }
+    }
+
+    /// Records the models of an engine that changed them between jobs. Returns the end of an
+    /// incarnation whose engine can run no jobs.
+    async fn take_state(
+        &mut self,
+        incarnation: &Incarnation,
+        state: EngineState,
+    ) -> Option<IncarnationEnd> {
+        if let Some(fault) = state.fault {
+            return Some(IncarnationEnd::from_fault(fault));
+        }
+        let (recorded, report) = (&mut self.recorded_hints, &self.engine.report);
+        if *recorded == report.hints {
+            return None;
+        }
+        let (fleet, app) = (self.context.store.fleet(), &self.context.config.app);
+        let runner = (&self.id, incarnation.epoch);
+        let reported = fleet.report(app, runner, recorded, report);
+        match tokio::time::timeout(HEARTBEAT_TIMEOUT, reported).await {
+            Ok(Ok(true)) => recorded.clone_from(&report.hints),
+            Ok(Ok(false)) => return Some(IncarnationEnd::Unregistered),
+            // The next heartbeat finds the difference.
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(runner = %self.id, "redis did not record the runner's models");
+            }
+        }
+        None
     }
 
     /// Sends a heartbeat. Returns who consumes the shared queue: the runners while Redis is
@@ -328,8 +363,8 @@ pub(crate) async fn start_engine(
     id: &RunnerId,
 ) -> Result<EngineThread, engine::BuildError> {
     let options = context.config.engine.clone();
-    let runner = id.clone();
-    EngineThread::start(id, move || engine::build(&options, &runner)).await
+    let (shared, runner) = (context.shared.clone(), id.clone());
+    EngineThread::start(id, move || engine::build(&options, &shared, &runner)).await
 }
 
 /// Waits until `time`, or forever.

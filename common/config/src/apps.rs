@@ -36,6 +36,9 @@ impl FromStr for HintFrom {
     }
 }
 
+/// Entry of [`AppConfig::image_models`] that stands for every model.
+const ANY_MODEL: &str = "*";
+
 /// Settings of one app; the defaults apply to an app that the file does not name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppConfig {
@@ -59,6 +62,8 @@ pub struct AppConfig {
     pub max_queue_length: Option<u64>,
     /// Cost of a job in a unit of the operator's, for conditions of routes; 0 if unset.
     pub cost: f64,
+    /// Models of OpenAI's images API that it serves; `*`: any that no other app names.
+    pub image_models: Vec<String>,
 }
 
 impl Default for AppConfig {
@@ -74,6 +79,7 @@ impl Default for AppConfig {
             retention: Duration::from_secs(24 * 3600),
             max_queue_length: None,
             cost: 0.0,
+            image_models: Vec::new(),
         }
     }
 }
@@ -130,6 +136,16 @@ impl Apps {
         declared.map(|app| app.config.clone()).unwrap_or_default()
     }
 
+    /// Returns the app that serves a model of OpenAI's images API, if one names it.
+    pub fn of_image_model(&self, model: &str) -> Option<&AppId> {
+        let naming = |name: &str| {
+            let mut apps = self.0.iter();
+            let found = apps.find(|(_, app)| app.config.image_models.iter().any(|own| own == name));
+            found.map(|(app, _)| app)
+        };
+        naming(model).or_else(|| naming(ANY_MODEL))
+    }
+
     /// Returns the table of `app` as written in the file, if any.
     pub fn source_table(&self, app: &AppId) -> Option<&toml::Table> {
         self.0.get(app).map(|app| &app.source_table)
@@ -154,6 +170,7 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
             "retention" => retention(&value).map(|time| config.retention = time),
             "max_queue_length" => length(&value).map(|most| config.max_queue_length = Some(most)),
+            "image_models" => names(&value).map(|names| config.image_models = names),
             "cost" => cost(&value).map(|cost| config.cost = cost),
             _ => Err("unknown setting".to_owned()),
         };
@@ -205,6 +222,17 @@ fn cost(value: &toml::Value) -> Result<f64, String> {
         .ok_or_else(|| "expected a number, at least 0".to_owned())
 }
 
+fn names(value: &toml::Value) -> Result<Vec<String>, String> {
+    let names = value
+        .as_array()
+        .map(|names| names.iter().map(toml::Value::as_str));
+    let names: Option<Vec<&str>> = names.and_then(Iterator::collect);
+    match names {
+        Some(names) if !names.contains(&"") => Ok(names.into_iter().map(str::to_owned).collect()),
+        _ => Err("expected a list of names".to_owned()),
+    }
+}
+
 fn length(value: &toml::Value) -> Result<u64, String> {
     match value.as_integer().map(u64::try_from) {
         Some(Ok(length)) if length > 0 => Ok(length),
@@ -249,6 +277,23 @@ mod tests {
         assert_eq!(problems.sentences().len(), 20, "{problems}");
         let luck = "warmq.toml, line 3, column 10: apps.\"a/b\".policy: unknown policy 'luck'";
         assert!(problems.to_string().contains(luck), "{problems}");
+    }
+
+    #[test]
+    fn an_image_model_leads_to_the_app_that_names_it_or_to_the_one_for_all() {
+        let text =
+            "[apps.'a/b']\nimage_models = ['sdxl', 'flux']\n[apps.'a/c']\nimage_models = ['*']\n";
+        let apps = Apps::read(&mut Settings::from_toml(text, "warmq.toml"));
+        let app = |model| apps.of_image_model(model).map(AppId::as_str);
+        assert_eq!(app("flux"), Some("a/b"));
+        assert_eq!(app("dall-e-3"), Some("a/c"));
+        assert_eq!(Apps::default().of_image_model("flux"), None);
+        for wrong in ["'sdxl'", "[1]", "['']"] {
+            let text = format!("[apps.'a/b']\nimage_models = {wrong}");
+            let mut settings = Settings::from_toml(&text, "warmq.toml");
+            Apps::read(&mut settings);
+            assert!(settings.finish(Some(())).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -230,6 +230,28 @@ impl Attempts<'_> {
             .await?)
     }
 
+    /// Appends events (JSON) to the stream of a running job. Returns whether the job is still this
+    /// attempt's.
+    pub async fn emit(
+        self,
+        app: &AppId,
+        job: JobId,
+        fence: Fence,
+        events: &[String],
+    ) -> Result<bool, Error> {
+        let mut invocation = self.scripts.emit.prepare_invoke();
+        invocation
+            .key(self.keys.job(app, job))
+            .key(self.keys.events(app, job))
+            .arg(fence.0);
+        for event in events {
+            invocation.arg(event);
+        }
+        Ok(invocation
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
     /// Ends an attempt. The runner's models are stored even if the result is refused.
     pub async fn finish(self, finish: &Finish<'_>) -> Result<Finished, Error> {
         let Finish { app, job, .. } = *finish;

@@ -220,6 +220,39 @@ impl Fleet<'_> {
         })
     }
 
+    /// Stores the models of a runner that changed them between its jobs. `reported`: what it
+    /// reported before. Returns whether the runner is still registered.
+    pub async fn report(
+        self,
+        app: &AppId,
+        (runner, epoch): (&RunnerId, Epoch),
+        reported: &[Hint],
+        report: &RunnerReport,
+    ) -> Result<bool, Error> {
+        let hints = &report.hints;
+        let left = reported.iter().filter(|hint| !hints.contains(hint));
+        let left: Vec<&Hint> = left.collect();
+        let mut invocation = self.scripts.report.prepare_invoke();
+        invocation
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.blank(app));
+        for hint in left.iter().copied().chain(hints) {
+            invocation.key(self.keys.hint(app, hint));
+        }
+        Ok(invocation
+            .arg(runner.as_str())
+            .arg(epoch.0)
+            .arg(hints_json(hints))
+            .arg(hints.len())
+            .arg(report.memory_bytes)
+            .arg(report.slots)
+            .arg(left.len())
+            .arg(self.keys.runner_events(app))
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
     /// Removes a runner that stops.
     pub async fn leave(self, app: &AppId, runner: &RunnerId, epoch: Epoch) -> Result<(), Error> {
         self.remove(app, runner, Some(epoch), "left").await?;

@@ -130,6 +130,11 @@ impl Keys {
         self.of_app(app, format_args!("job:{job}:log"))
     }
 
+    /// List: events of a job's stream (JSON).
+    pub(super) fn events(&self, app: &AppId, job: JobId) -> String {
+        self.of_app(app, format_args!("job:{job}:events"))
+    }
+
     /// Sorted set: waiting jobs by arrival.
     pub(super) fn queued(&self, app: &AppId) -> String {
         self.of_app(app, "queued")

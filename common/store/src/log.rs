@@ -3,6 +3,7 @@
 use redis::AsyncCommands;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use warmq_types::flow::Flow;
 use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::Progress;
@@ -66,6 +67,20 @@ impl JobLog<'_> {
             .arg(line)
             .invoke_async(&mut self.connection.clone())
             .await?)
+    }
+
+    /// Returns the events of a job's stream after the first `seen`.
+    ///
+    /// # Errors
+    /// Redis is unreachable, or an event was written by another version.
+    pub async fn events(self, app: &AppId, job: JobId, seen: usize) -> Result<Vec<Value>, Error> {
+        let key = self.keys.events(app, job);
+        let from = isize::try_from(seen).unwrap_or(isize::MAX);
+        let events: Vec<String> = self.connection.clone().lrange(&key, from, -1).await?;
+        let parsed = events.iter().map(|event| serde_json::from_str(event));
+        parsed
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::damaged(&key, error))
     }
 
     /// Returns the changing fields of a job, with its log after the first `seen` lines, if the id

@@ -42,6 +42,8 @@ pub(super) struct Scripts {
     pub(super) begin_webhook_attempt: Script,
     pub(super) end_webhook_attempt: Script,
     pub(super) append_log: Script,
+    pub(super) report: Script,
+    pub(super) emit: Script,
 }
 
 impl Scripts {
@@ -85,6 +87,8 @@ impl Scripts {
             begin_webhook_attempt: script(include_str!("lua/begin_webhook_attempt.lua")),
             end_webhook_attempt: script(include_str!("lua/end_webhook_attempt.lua")),
             append_log: script(include_str!("lua/append_log.lua")),
+            report: script(include_str!("lua/report.lua")),
+            emit: script(include_str!("lua/emit.lua")),
         }
     }
 }

@@ -24,19 +24,22 @@ pub enum FaultKind {
     Device,
     /// The engine crashed.
     Engine,
+    /// The model server is unreachable, or refuses jobs.
+    Server,
     /// The engine no longer responds.
     Hang,
 }
 
 impl FaultKind {
     /// All classes, in the order of metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Storage,
         Self::Model,
         Self::Budget,
         Self::Memory,
         Self::Device,
         Self::Engine,
+        Self::Server,
         Self::Hang,
     ];
 
@@ -49,6 +52,7 @@ impl FaultKind {
             Self::Memory => "memory",
             Self::Device => "device",
             Self::Engine => "engine",
+            Self::Server => "server",
             Self::Hang => "hang",
         }
     }

@@ -32,6 +32,8 @@ pub enum Command {
     /// Run a process of the bare transport of `peers`
     #[command(hide = true)]
     Bare(BareOptions),
+    /// Measure what the queue adds to a job of a model server, against calling the server directly
+    Http(HttpOptions),
     /// Simulate every row of the targets, and print measures and targets
     Table(TableOptions),
     /// Draw mean latency over load and swaps over models, for all policies, as SVG
@@ -283,6 +285,17 @@ pub enum BareRole {
     Relay,
     /// Writes to Redis and replies
     Worker,
+}
+
+/// Options of `http`.
+#[derive(Debug, Clone, Args)]
+pub struct HttpOptions {
+    /// Rounds, each of which measures both in turn; the median is shown
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
+    /// Jobs per round
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=100_000))]
+    pub jobs: u64,
 }
 
 /// Options of `curves`.

@@ -12,6 +12,7 @@
 //! | [`faults`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |
 //! | [`peers`] | warmq beside other job queues and the bare transport |
+//! | [`http`] | the cost of the queue before a model server, in the real system |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`pooled_bound`] | the pooled bound |
 //! | [`sweep`] | many simulations on all cores |
@@ -23,6 +24,7 @@ pub mod args;
 pub mod chart;
 pub mod curves;
 pub mod faults;
+pub mod http;
 pub mod peers;
 pub mod pooled_bound;
 pub mod replay;

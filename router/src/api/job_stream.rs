@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use warmq_store::JobHead;
 use warmq_types::job::{JobRecord, JobSpec};
 use warmq_types::state::JobState;
@@ -90,6 +91,8 @@ pub(super) async fn with_output(api: &Api, job: JobHead) -> Result<JobRecord, Ap
 pub(super) struct JobUpdate {
     /// Its status, with new log lines.
     pub(super) status: JobStatus,
+    /// New events of its app.
+    pub(super) events: Vec<Value>,
     /// Its record, if it has ended: the last update.
     pub(super) end: Option<JobRecord>,
 }
@@ -100,6 +103,8 @@ pub(super) struct JobStream {
     job: JobSpec,
     watch: Waiter,
     with_log: bool,
+    /// Number of the app's events that were sent; `None` if they are not updates.
+    seen_events: Option<usize>,
     seen: Seen,
     last_sent: Option<JobStatus>,
 }
@@ -112,8 +117,17 @@ impl JobStream {
             api,
             job,
             with_log,
+            seen_events: None,
             seen: Seen::default(),
             last_sent: None,
+        }
+    }
+
+    /// Also follows the events of its app.
+    pub(super) fn with_events(self) -> Self {
+        Self {
+            seen_events: Some(0),
+            ..self
         }
     }
 
@@ -127,7 +141,7 @@ impl JobStream {
         loop {
             match self.read().await {
                 Ok(None) => return None,
-                Ok(Some(update)) if update.end.is_some() || self.has_changed(&update.status) => {
+                Ok(Some(update)) if self.is_news(&update) => {
                     return Some(self.record_sent(update));
                 }
                 Ok(Some(_)) => {}
@@ -152,7 +166,20 @@ impl JobStream {
         if !self.with_log {
             status.log.clear();
         }
-        Ok(Some(JobUpdate { status, end }))
+        // After the state: the last events are written before the end.
+        let events = match &mut self.seen_events {
+            Some(seen) if status.state != JobState::Queued => {
+                let events = store.log().events(app, id, *seen).await?;
+                *seen += events.len();
+                events
+            }
+            _ => Vec::new(),
+        };
+        Ok(Some(JobUpdate {
+            status,
+            events,
+            end,
+        }))
     }
 
     /// Records the sent status, and removes a preview that was sent before.
@@ -171,7 +198,15 @@ impl JobStream {
         update
     }
 
-    fn has_changed(&self, status: &JobStatus) -> bool {
-        !status.log.is_empty() || self.last_sent.as_ref() != Some(status)
+    fn is_news(&self, update: &JobUpdate) -> bool {
+        let JobUpdate {
+            status,
+            events,
+            end,
+        } = update;
+        end.is_some()
+            || !events.is_empty()
+            || !status.log.is_empty()
+            || self.last_sent.as_ref() != Some(status)
     }
 }

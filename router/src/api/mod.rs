@@ -1,6 +1,6 @@
-//! HTTP API: fal's protocol under `/queue` and `/run`, warmq's own under `/v1`, pictures under
-//! `/files`, uploads under `/storage`; and in every role, for operators: `/healthz`, `/readyz`,
-//! `/metrics`.
+//! HTTP API: fal's protocol under `/queue` and `/run`, warmq's own under `/v1` besides OpenAI's
+//! images, pictures under `/files`, uploads under `/storage`; and in every role, for operators:
+//! `/healthz`, `/readyz`, `/metrics`.
 
 mod auth;
 mod config;
@@ -13,6 +13,7 @@ mod files;
 mod fleet;
 mod health;
 mod hosts;
+mod images;
 mod job_result;
 mod job_status;
 mod job_stream;
@@ -138,8 +139,9 @@ fn cross_origin_routes(api: &Api) -> OpenApiRouter<Api> {
         .method_not_allowed_fallback(wrong_method)
         .with_state(api.clone());
     let with_a_key = guarded(calls.merge(proxy::routes(proxied)), api, Right::Call);
+    let images = images::in_its_format(guarded(images::routes(), api, Right::Call));
     let signed = storage::signed().merge(files::routes());
-    let (routes, openapi) = with_a_key.merge(signed).split_for_parts();
+    let (routes, openapi) = with_a_key.merge(images).merge(signed).split_for_parts();
     // Outside the authorization, so that pages can read its errors, and outside the fallback for
     // wrong methods, since a CORS preflight has a method of its own and no key.
     let routes = routes

@@ -157,7 +157,7 @@ async fn follow(
     let following = JobStream::new(api, job, with_log);
     let answers = stream::unfold(Some(following), move |following| async move {
         let mut following: JobStream = following?;
-        let JobUpdate { status, end } = following.next().await?;
+        let JobUpdate { status, end, .. } = following.next().await?;
         let (api, job) = following.subject();
         let named = (job.submitted_to(), job.id);
         let answer = status_view(api, named, &status, end.as_ref(), with_log);

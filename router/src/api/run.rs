@@ -100,18 +100,29 @@ async fn answer_with_result(
     caller: Caller,
     submission: Submission,
 ) -> Result<Response, ApiError> {
-    let (mut sender, receiver) = oneshot::channel();
     let signed_urls = api.signed_urls.clone();
+    let record = ended(api, caller, submission).await?;
+    Ok(result_response(record, &signed_urls))
+}
+
+/// Submits a job and returns its record once it has ended. It is cancelled if its client
+/// disconnects, unless it has an idempotency key.
+///
+/// # Errors
+/// The submission is refused, or the record no longer exists.
+pub(super) async fn ended(
+    api: Api,
+    caller: Caller,
+    submission: Submission,
+) -> Result<JobRecord, ApiError> {
+    let (mut sender, receiver) = oneshot::channel();
     // A task of its own: this function is dropped when the client disconnects.
     tokio::spawn(async move {
         let record = submit_and_wait(&api, &caller, submission, sender.closed()).await;
         // The client may have disconnected.
         let _ = sender.send(record);
     });
-    match receiver.await {
-        Ok(record) => Ok(result_response(record?, &signed_urls)),
-        Err(_) => Err(wait_failed()),
-    }
+    receiver.await.map_err(|_| wait_failed())?
 }
 
 /// Returns the job's record once it has ended; cancels the job when the client is `gone`.
@@ -169,11 +180,16 @@ async fn submit_and_stream(
     };
     let _ = accept.send(Ok(job.id));
     let streamed = async {
-        let mut following = JobStream::new(api.clone(), job.clone(), false);
-        while let Some(update) = following.next().await {
+        let mut following = JobStream::new(api.clone(), job.clone(), false).with_events();
+        while let Some(mut update) = following.next().await {
             let is_last = update.end.is_some();
-            // A closed channel is handled below.
-            let _ = updates.send(event(&api, update)).await;
+            let events = std::mem::take(&mut update.events);
+            // The app's own events take the place of a status.
+            let status = (events.is_empty() || is_last).then(|| event(&api, update));
+            for event in events.into_iter().chain(status) {
+                // A closed channel is handled below.
+                let _ = updates.send(event).await;
+            }
             if is_last {
                 break;
             }
@@ -188,7 +204,7 @@ async fn submit_and_stream(
 }
 
 /// Returns an event of the stream: the job's status, at the end its output or error.
-fn event(api: &Api, JobUpdate { status, end }: JobUpdate) -> Value {
+fn event(api: &Api, JobUpdate { status, end, .. }: JobUpdate) -> Value {
     match end.map(|mut record| output(&mut record, &api.signed_urls)) {
         Some(Ok(output)) => output,
         Some(Err(error)) => {

@@ -114,32 +114,43 @@ impl FromRequest<Api> for SubmitRequest {
             return Err(ApiError::not_found("there is nothing at this path"));
         }
         let Query(mut query) = Query::<Flags>::from_request_parts(&mut parts, api).await?;
-        let headers = parts.headers.clone();
-        let held = parts.extensions.get::<HeldBytes>().cloned();
-        let body = Bytes::from_request(Request::from_parts(parts, body), api).await;
-        let body = body.map_err(|rejection| unreadable(&rejection, api))?;
+        let submission = read(Request::from_parts(parts, body), api).await?;
         Ok(Self(Submission {
             app: format!("{owner}/{app}"),
             path,
-            body,
-            held,
-            content_encoding: text_of(&headers, "content-encoding"),
-            hint: header(&headers, "runner-hint"),
-            priority: header(&headers, "queue-priority"),
-            max_warm_wait: header(&headers, "max-warm-wait"),
-            start_timeout: header(&headers, "request-start-timeout"),
-            request_timeout: header(&headers, "request-timeout"),
-            idempotency_key: text_of(&headers, "idempotency-key"),
-            store_io: header(&headers, "store-io"),
-            lifecycle: header(&headers, "object-lifecycle-preference")
-                .or_else(|| header(&headers, "object-lifecycle")),
             max_queue_length: query.remove("fal_max_queue_length"),
-            no_retry: header(&headers, "no-retry"),
             webhook: query.remove("fal_webhook"),
-            headers: shown_to_routes(&headers),
-            ..Submission::default()
+            ..submission
         }))
     }
+}
+
+/// Reads body and headers of a submission.
+///
+/// # Errors
+/// The body is too large, or does not arrive.
+pub(super) async fn read(request: Request, api: &Api) -> Result<Submission, ApiError> {
+    let headers = request.headers().clone();
+    let held = request.extensions().get::<HeldBytes>().cloned();
+    let body = Bytes::from_request(request, api).await;
+    let body = body.map_err(|rejection| unreadable(&rejection, api))?;
+    Ok(Submission {
+        body,
+        held,
+        content_encoding: text_of(&headers, "content-encoding"),
+        hint: header(&headers, "runner-hint"),
+        priority: header(&headers, "queue-priority"),
+        max_warm_wait: header(&headers, "max-warm-wait"),
+        start_timeout: header(&headers, "request-start-timeout"),
+        request_timeout: header(&headers, "request-timeout"),
+        idempotency_key: text_of(&headers, "idempotency-key"),
+        store_io: header(&headers, "store-io"),
+        lifecycle: header(&headers, "object-lifecycle-preference")
+            .or_else(|| header(&headers, "object-lifecycle")),
+        no_retry: header(&headers, "no-retry"),
+        headers: shown_to_routes(&headers),
+        ..Submission::default()
+    })
 }
 
 /// Converts a body error.

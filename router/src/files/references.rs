@@ -18,8 +18,7 @@ const SCHEME: &str = "warmq://";
 /// Replaces each reference by a signed URL that expires at `expires_s` (Unix s).
 pub fn to_signed_urls(value: &mut Value, urls: &SignedUrls, expires_s: u64) {
     each_text(value, &mut Vec::new(), &mut |text, _| {
-        let key = text.strip_prefix(REFERENCE_PREFIX).and_then(FileKey::parse);
-        if let Some(key) = key {
+        if let Some(key) = key_of(text) {
             *text = urls.to_read(&key, expires_s);
         }
     });
@@ -53,6 +52,11 @@ pub fn from_signed_urls(
         true => Ok(()),
         false => Err(rejected),
     }
+}
+
+/// Returns the key of a reference.
+pub fn key_of(reference: &str) -> Option<FileKey> {
+    FileKey::parse(reference.strip_prefix(REFERENCE_PREFIX)?)
 }
 
 /// Returns a job's outcome for replies and webhooks, with signed URLs of its files.

@@ -91,6 +91,7 @@ pub(super) async fn run(
         Err(Failure::Runner(fault)) => RunEnd::Fault(fault),
         Err(Failure::Cancelled) => RunEnd::Stopped,
     };
+    progress.end().await;
     FinishedRun {
         end,
         timings: ended.timings,
@@ -172,7 +173,10 @@ async fn fetch_then_run(
     cancel: &CancellationToken,
 ) -> Result<Done, Fault> {
     let fetched = async {
-        let job = stored_input::load(&context.artifacts, spec, cancel).await?;
+        let mut job = stored_input::load(&context.artifacts, spec, cancel).await?;
+        if engine.description.inlines_files {
+            context.file_fetcher.inline(&mut job, cancel).await?;
+        }
         let fields = &engine.description.files;
         if input_files::need_io(&job, fields) {
             engine.check_input(job.clone()).await?;
@@ -185,7 +189,7 @@ async fn fetch_then_run(
         Ok(fetched) => fetched,
         Err(failure) => return Ok(Done::not_run(failure, engine.report.clone())),
     };
-    let run = engine.run(job, files, progress.sender(), cancel.clone());
+    let run = engine.run(job, files, progress.reports(), cancel.clone());
     run.await.map_err(|crashed| {
         let reason = crashed.reason;
         tracing::error!(job.id = %spec.id, reason, "the engine crashed while it ran a job");

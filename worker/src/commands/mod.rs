@@ -5,8 +5,10 @@
 //! | this one | none: the worker; reads the settings of [`crate::config`] |
 //! | [`generate`] | `generate`: one picture from a prompt |
 //! | [`check_models`] | `models check`: which models of a folder can be served |
+//! | [`check_server`] | `http check`: whether a model server follows the runner protocol |
 
 pub mod check_models;
+pub mod check_server;
 pub mod generate;
 
 use std::process::ExitCode;
@@ -36,6 +38,20 @@ pub enum Command {
         #[command(subcommand)]
         command: ModelsCommand,
     },
+    /// Tests model servers, which engine http uses
+    Http {
+        /// What to do.
+        #[command(subcommand)]
+        command: HttpCommand,
+    },
+}
+
+/// A command about model servers.
+#[derive(Debug, clap::Subcommand)]
+pub enum HttpCommand {
+    /// Posts jobs to a server and prints which parts of the runner protocol it follows; the exit
+    /// status is 1 if it breaks one
+    Check(Box<check_server::Args>),
 }
 
 /// A command about model folders.
@@ -57,6 +73,9 @@ impl Command {
             Self::Models {
                 command: ModelsCommand::Check(args),
             } => Ok(check_models::run(&args)),
+            Self::Http {
+                command: HttpCommand::Check(args),
+            } => check_server::run(*args),
         }
     }
 }

@@ -8,11 +8,14 @@
 //! | `picture` | decodes untrusted pictures within limits, encodes PNG, JPEG and WebP |
 //! | [`diffusion`] | Stable Diffusion, through the crate `warmq-diffusion` |
 //! | [`pictures`] | edits pictures on the CPU: enlarges them, removes their background |
+//! | [`http`] | runs jobs on a model server, by HTTP |
 //! | [`timed`] | an engine that sleeps, for tests of routing and load |
 //!
-//! Each runner has an engine of its own, and thus its own cache and memory budget.
+//! Each runner has an engine of its own, and thus its own cache and memory budget. Those of engine
+//! `http` share their model server.
 
 pub mod diffusion;
+pub mod http;
 pub mod input;
 pub(crate) mod picture;
 pub mod pictures;
@@ -23,15 +26,19 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use warmq_config::ByteSize;
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{JobError, JobSpec, Progress, Timings};
 
+use self::http::ModelServer;
 use self::pictures::Editor;
 use self::pictures::cutout::Cutout;
 use self::pictures::upscale::Upscale;
@@ -48,18 +55,27 @@ pub enum EngineKind {
     Upscale,
     /// Makes the background of pictures transparent.
     Cutout,
+    /// Runs jobs on a model server.
+    Http,
     /// Sleeps, for tests.
     Timed,
 }
 
 impl EngineKind {
-    const ALL: [Self; 4] = [Self::Diffusion, Self::Upscale, Self::Cutout, Self::Timed];
+    const ALL: [Self; 5] = [
+        Self::Diffusion,
+        Self::Upscale,
+        Self::Cutout,
+        Self::Http,
+        Self::Timed,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Diffusion => "diffusion",
             Self::Upscale => "upscale",
             Self::Cutout => "cutout",
+            Self::Http => "http",
             Self::Timed => "timed",
         }
     }
@@ -97,6 +113,43 @@ pub struct Options {
     pub device: String,
     /// Number of models that the timed engine holds.
     pub slots: u16,
+    /// The model server of engine `http`.
+    pub http: Option<http::options::Options>,
+}
+
+/// What the engines of one worker share; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Shared {
+    server: Option<Arc<ModelServer>>,
+}
+
+impl Shared {
+    /// Starts what the engines share. `concurrency`: number of runners; `hang_grace`: time without
+    /// a response after which a model server is restarted.
+    ///
+    /// # Errors
+    /// A setting is wrong.
+    pub async fn start(
+        options: &Options,
+        concurrency: usize,
+        hang_grace: Duration,
+    ) -> Result<Self, BuildError> {
+        let server = match &options.http {
+            Some(http) if options.kind == EngineKind::Http => {
+                let started = ModelServer::start(http.clone(), concurrency, hang_grace);
+                Some(Arc::new(started.await?))
+            }
+            _ => None,
+        };
+        Ok(Self { server })
+    }
+
+    /// Stops it, once no runner needs it.
+    pub async fn stop(&self) {
+        if let Some(server) = &self.server {
+            server.stop().await;
+        }
+    }
 }
 
 /// Why an engine cannot be built.
@@ -114,14 +167,26 @@ pub enum BuildError {
 ///
 /// # Errors
 /// The models or the device are missing.
-pub fn build(options: &Options, runner: &RunnerId) -> Result<Box<dyn Engine>, BuildError> {
+pub fn build(
+    options: &Options,
+    shared: &Shared,
+    runner: &RunnerId,
+) -> Result<Box<dyn Engine>, BuildError> {
     Ok(match options.kind {
         EngineKind::Diffusion => Box::new(diffusion::Diffusion::new(options)?),
         EngineKind::Upscale => Box::new(Editor::<Upscale>::default()),
         EngineKind::Cutout => Box::new(Editor::<Cutout>::default()),
+        EngineKind::Http => match &shared.server {
+            Some(server) => Box::new(server.engine()),
+            None => return Err(BuildError::Setting(NO_UPSTREAM.to_owned())),
+        },
         EngineKind::Timed => Box::new(timed::Timed::new(options, runner.clone())),
     })
 }
+
+/// Engine `http` without a model server.
+const NO_UPSTREAM: &str =
+    "engine http needs a model server: set --upstream http://127.0.0.1:9000, or --spawn COMMAND";
 
 /// An engine's description, fixed when it is built.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,6 +200,17 @@ pub struct Description {
     /// Input fields that name files. The worker fetches them before a run; see
     /// [`RunContext::file`].
     pub files: Vec<FileField>,
+    /// Whether the worker replaces references to stored files, in any field, by `data:` URIs.
+    pub inlines_files: bool,
+}
+
+/// What may change in an engine while it runs no job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineState {
+    /// The loaded models.
+    pub report: RunnerReport,
+    /// Why it can run no job, if it cannot.
+    pub fault: Option<Fault>,
 }
 
 /// Runs jobs, one at a time, and keeps models between them. Built, used and dropped on one thread.
@@ -165,6 +241,11 @@ pub trait Engine {
     fn check(&mut self) -> Result<Vec<String>, Fault> {
         Ok(Vec::new())
     }
+
+    /// Returns a receiver of its state, if that changes by itself.
+    fn watch(&self) -> Option<watch::Receiver<EngineState>> {
+        None
+    }
 }
 
 /// The context of a run: progress out, cancellation and input files in.
@@ -175,8 +256,14 @@ pub trait RunContext {
     /// Reports progress. `Break` means that the job is cancelled: end with [`Failure::Cancelled`].
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
+    /// Emits an event of the job's stream: any JSON.
+    fn event(&mut self, event: Value);
+
     /// Returns whether the job is cancelled.
     fn cancelled(&self) -> bool;
+
+    /// Returns a token that is cancelled with the job.
+    fn cancellation(&self) -> CancellationToken;
 }
 
 /// The end of a run.
@@ -301,6 +388,7 @@ mod testing {
         pub(super) file: Option<Vec<u8>>,
         pub(super) progress: Vec<Progress>,
         pub(super) stop_after: Option<usize>,
+        pub(super) events: Vec<Value>,
     }
 
     impl RunContext for RecordingContext {
@@ -317,9 +405,17 @@ mod testing {
             }
         }
 
+        fn event(&mut self, event: Value) {
+            self.events.push(event);
+        }
+
         fn cancelled(&self) -> bool {
             self.stop_after
                 .is_some_and(|limit| self.progress.len() >= limit)
+        }
+
+        fn cancellation(&self) -> CancellationToken {
+            CancellationToken::new()
         }
     }
 }

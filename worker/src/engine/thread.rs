@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use warmq_store::RunnerReport;
@@ -13,7 +14,7 @@ use warmq_types::fault::FaultKind;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{JobSpec, Progress};
 
-use super::{BuildError, Description, Ended, Engine, Failure, RunContext};
+use super::{BuildError, Description, Ended, Engine, EngineState, Failure, RunContext};
 use crate::fault::Fault;
 use crate::input_files::InputFiles;
 
@@ -28,6 +29,16 @@ pub struct EngineThread {
     pub description: Description,
     /// What the engine held after it was built, or after its last run.
     pub report: RunnerReport,
+    /// Its state, if that changes by itself.
+    state: Option<watch::Receiver<EngineState>>,
+}
+
+/// Where the reports of a run go.
+pub struct RunReports {
+    /// The latest progress.
+    pub progress: watch::Sender<Option<Progress>>,
+    /// Events of the job's stream; further ones are dropped while it is full.
+    pub events: mpsc::Sender<Value>,
 }
 
 /// The engine panicked during a job; its thread ended, a new engine must be built.
@@ -65,7 +76,7 @@ enum EngineRequest {
 struct RunRequest {
     job: JobSpec,
     files: InputFiles,
-    progress: watch::Sender<Option<Progress>>,
+    reports: RunReports,
     cancel: CancellationToken,
     done: oneshot::Sender<Result<Done, EngineCrashed>>,
 }
@@ -88,12 +99,17 @@ impl EngineThread {
                 BuildError::Unavailable(format!("cannot start the engine's thread: {error}"))
             })?;
         let lost = || BuildError::Unavailable("the engine panicked while it was built".to_owned());
-        let (description, report) = built.await.map_err(|_| lost())??;
+        let Built {
+            description,
+            report,
+            state,
+        } = built.await.map_err(|_| lost())??;
         Ok(Self {
             requests,
             thread,
             description,
             report,
+            state,
         })
     }
 
@@ -116,7 +132,7 @@ impl EngineThread {
         &self,
         job: JobSpec,
         files: InputFiles,
-        progress: watch::Sender<Option<Progress>>,
+        reports: RunReports,
         cancel: CancellationToken,
     ) -> Result<Done, EngineCrashed> {
         let gone = || EngineCrashed {
@@ -126,7 +142,7 @@ impl EngineThread {
         let work = RunRequest {
             job,
             files,
-            progress,
+            reports,
             cancel,
             done,
         };
@@ -144,6 +160,31 @@ impl EngineThread {
         let sent = self.requests.send(EngineRequest::Check(done)).await;
         sent.map_err(|_| dead())?;
         result.await.map_err(|_| dead())?
+    }
+
+    /// Waits for a change of the engine's state while it runs no job, and returns it; forever if
+    /// its state does not change by itself.
+    pub async fn changed(&mut self) -> EngineState {
+        if let Some(state) = &mut self.state
+            && state.changed().await.is_ok()
+        {
+            let state = state.borrow_and_update().clone();
+            self.report.clone_from(&state.report);
+            return state;
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until the engine can run jobs, as far as it reports that by itself.
+    pub async fn recovered(&mut self) {
+        while self.changed().await.fault.is_some() {}
+    }
+
+    /// Updates [`EngineThread::report`] if the engine's state changes by itself.
+    pub fn refresh(&mut self) {
+        if let Some(state) = &mut self.state {
+            self.report = state.borrow_and_update().report.clone();
+        }
     }
 
     /// Returns whether the engine crashed, so that a new one must be built.
@@ -169,10 +210,17 @@ fn dead() -> Fault {
     Fault::new(FaultKind::Engine, "the engine crashed")
 }
 
+/// An engine that was built.
+struct Built {
+    description: Description,
+    report: RunnerReport,
+    state: Option<watch::Receiver<EngineState>>,
+}
+
 /// Builds the engine, then serves requests until the channel closes.
 fn serve(
     build: impl FnOnce() -> Result<Box<dyn Engine>, BuildError>,
-    ready: oneshot::Sender<Result<(Description, RunnerReport), BuildError>>,
+    ready: oneshot::Sender<Result<Built, BuildError>>,
     mut inbox: mpsc::Receiver<EngineRequest>,
 ) {
     let mut engine = match build() {
@@ -183,10 +231,12 @@ fn serve(
             return;
         }
     };
-    if ready
-        .send(Ok((engine.describe(), engine.report())))
-        .is_err()
-    {
+    let built = Built {
+        description: engine.describe(),
+        report: engine.report(),
+        state: engine.watch(),
+    };
+    if ready.send(Ok(built)).is_err() {
         return;
     }
     while let Some(request) = inbox.blocking_recv() {
@@ -212,7 +262,7 @@ fn serve(
         };
         let mut context = Context {
             files: &work.files,
-            progress: &work.progress,
+            reports: &work.reports,
             cancel: &work.cancel,
         };
         // After a panic the engine is not used again, so no broken state is observed.
@@ -250,7 +300,7 @@ fn sentence(panic: &(dyn Any + Send)) -> String {
 
 struct Context<'a> {
     files: &'a InputFiles,
-    progress: &'a watch::Sender<Option<Progress>>,
+    reports: &'a RunReports,
     cancel: &'a CancellationToken,
 }
 
@@ -260,7 +310,7 @@ impl RunContext for Context<'_> {
     }
 
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
-        self.progress.send_modify(|latest| {
+        self.reports.progress.send_modify(|latest| {
             // The reporter may not have read it yet.
             let preview = latest.take().and_then(|latest| latest.preview);
             *latest = Some(Progress {
@@ -275,8 +325,20 @@ impl RunContext for Context<'_> {
         }
     }
 
+    fn event(&mut self, event: Value) {
+        if self.reports.events.try_send(event).is_err() {
+            tracing::debug!(
+                "an event of a job's stream was dropped: redis is slower than the engine"
+            );
+        }
+    }
+
     fn cancelled(&self) -> bool {
         self.cancel.is_cancelled()
+    }
+
+    fn cancellation(&self) -> CancellationToken {
+        self.cancel.clone()
     }
 }
 
@@ -287,7 +349,7 @@ mod tests {
     use super::*;
     use crate::engine::Produced;
     use crate::engine::testing::job;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     /// Panics if the input is a string.
     struct Fragile;
@@ -299,6 +361,7 @@ mod tests {
                 models: Vec::new(),
                 input_schema: json!({}),
                 files: Vec::new(),
+                inlines_files: false,
             }
         }
 
@@ -320,12 +383,15 @@ mod tests {
     const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
     async fn run(engine: &EngineThread, input: Value) -> Result<Done, EngineCrashed> {
-        let (progress, _) = watch::channel(None);
+        let reports = RunReports {
+            progress: watch::channel(None).0,
+            events: mpsc::channel(1).0,
+        };
         engine
             .run(
                 job("", input),
                 InputFiles::default(),
-                progress,
+                reports,
                 CancellationToken::new(),
             )
             .await

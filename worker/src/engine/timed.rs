@@ -148,6 +148,7 @@ impl Engine for Timed {
                 name: FILE_URL,
                 max_bytes: MAX_FILE_BYTES,
             }],
+            inlines_files: false,
         }
     }
 
@@ -262,6 +263,7 @@ mod tests {
             memory_budget: ByteSize(1000),
             device: "auto".to_owned(),
             slots,
+            http: None,
         };
         Timed::new(&options, RunnerId::parse("r").unwrap())
     }

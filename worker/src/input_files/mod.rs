@@ -7,6 +7,7 @@
 //! not answer in time, the job gets another attempt first.
 
 mod error;
+mod inline;
 mod source;
 
 use std::time::Duration;

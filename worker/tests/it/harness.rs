@@ -90,6 +90,7 @@ impl World {
                 memory_budget: ByteSize(1 << 20),
                 device: "auto".to_owned(),
                 slots: 2,
+                http: None,
             },
             runners: vec![RunnerId::parse(name).unwrap()],
             accept_timeout: Duration::from_secs(2),

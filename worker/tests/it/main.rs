@@ -12,6 +12,7 @@ mod deliveries;
 mod faults;
 mod hangs;
 mod harness;
+mod model_server;
 mod names;
 mod outage;
 mod pictures;

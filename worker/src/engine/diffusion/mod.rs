@@ -312,6 +312,7 @@ impl Engine for Diffusion {
                     max_bytes: MAX_PICTURE_BYTES,
                 })
                 .into(),
+            inlines_files: false,
         }
     }
 
@@ -460,6 +461,7 @@ mod tests {
             memory_budget: ByteSize(1 << 30),
             device: "cpu".to_owned(),
             slots: 1,
+            http: None,
         });
         let error = engine.err().unwrap().to_string();
         assert!(error.contains("contains no model"), "{error}");

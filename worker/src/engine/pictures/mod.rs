@@ -68,6 +68,7 @@ impl<E: Edit> Engine for Editor<E> {
                 name: IMAGE_URL,
                 max_bytes: MAX_FILE_BYTES,
             }],
+            inlines_files: false,
         }
     }
 
