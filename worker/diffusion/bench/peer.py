@@ -1,4 +1,4 @@
-"""What examples/bench_engine.rs measures, measured of Python's diffusers on the same model folder.
+"""What examples/bench_engine measures, measured of Python's diffusers on the same model folder.
 
 Prints one JSON object. Half precision on a GPU, single on the CPU; everything else as
 the pipeline does it by default (its attention is torch's fused one).
@@ -40,13 +40,29 @@ load = now() - start
 pipeline.set_progress_bar_config(disable=True)
 
 
-def draw(steps: int) -> tuple[float, list[float]]:
-    ends = []
+def timed(function, times: list[float]):
+    """Appends the seconds of each call to `times`."""
 
-    def step_ended(_pipeline, _step, _timestep, tensors):
-        ends.append(now())
-        return tensors
+    def call(*positional, **named):
+        start = now()
+        result = function(*positional, **named)
+        times.append(now() - start)
+        return result
 
+    return call
+
+
+text, ends, decode = [], [], []
+
+
+def step_ended(_pipeline, _step, _timestep, tensors):
+    ends.append(now())
+    return tensors
+
+
+def draw(steps: int) -> float:
+    for times in text, ends, decode:
+        times.clear()
     start = now()
     pipeline(
         "a red circle on a blue background",
@@ -57,7 +73,7 @@ def draw(steps: int) -> tuple[float, list[float]]:
         generator=torch.Generator().manual_seed(0),
         callback_on_step_end=step_ended,
     )
-    return now() - start, [after - before for before, after in zip(ends, ends[1:])]
+    return now() - start
 
 
 def peak_bytes() -> int:
@@ -67,14 +83,19 @@ def peak_bytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-draw(1)
-total, steps = draw(options.steps)
+pipeline.encode_prompt = timed(pipeline.encode_prompt, text)
+pipeline.vae.decode = timed(pipeline.vae.decode, decode)
+if on_gpu:
+    draw(1)
+picture = draw(options.steps)
 print(
     json.dumps(
         {
             "load_s": load,
-            "step_s": statistics.median(steps),
-            "picture_s": total,
+            "text_s": sum(text),
+            "step_s": statistics.median(b - a for a, b in zip(ends, ends[1:])),
+            "decode_s": sum(decode),
+            "picture_s": picture,
             "peak_bytes": peak_bytes(),
         }
     )

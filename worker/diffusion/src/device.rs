@@ -79,18 +79,25 @@ impl Device {
             .unwrap_or_else(|| self.to_string())
     }
 
-    /// Runs a tiny computation to check that the device works.
+    /// Runs a tiny product of matrices and a tiny convolution to check that the device works. On a
+    /// GPU this also starts cuBLAS and cuDNN, which would otherwise delay the first picture.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] and others if it does not.
     pub fn self_test(&self) -> Result<(), Error> {
         self.run(|| {
-            let ones = Tensor::f_ones([8, 8], (Kind::Float, self.torch()))?;
-            let sum = f64::try_from(ones.f_matmul(&ones)?.f_sum(Kind::Float)?)?;
-            match sum == 512.0 {
-                true => Ok(()),
-                false => Err(Error::torch(&format!("the sum of 512 ones is {sum}"))),
+            let ones = |shape: &[i64]| Tensor::f_ones(shape, (self.weight_kind(), self.torch()));
+            let product = ones(&[8, 8])?.f_matmul(&ones(&[8, 8])?)?;
+            let (picture, kernel) = (ones(&[1, 8, 8, 8])?, ones(&[8, 8, 1, 1])?);
+            let convolved = picture.f_conv2d(&kernel, None::<Tensor>, 1, 0, 1, 1)?;
+            for (output, expected) in [(product, 512.0), (convolved, 4096.0)] {
+                let sum = f64::try_from(output.f_sum(Kind::Float)?)?;
+                if sum != expected {
+                    let message = format!("a sum is {sum} instead of {expected}");
+                    return Err(Error::torch(&message));
+                }
             }
+            Ok(())
         })
     }
 

@@ -2,29 +2,39 @@
 //! compares them with a network before anything is read. An error about a damaged file contains the
 //! file and the tensor.
 //!
-//! A file is read one tensor at a time instead of mapped: truncating a mapped file kills the
-//! process.
+//! A network is built from tensors without contents ([`arena`]), which threads then fill ([`fill`])
+//! from known places ([`span`]) through small buffers ([`staging`]), converting [`number`]s on the
+//! way. Files are read instead of mapped: truncating a mapped file kills the process.
 
+mod arena;
+mod fill;
 mod header;
+mod number;
+mod plan;
+mod span;
+mod staging;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
 
-use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
 use crate::device::Device;
 use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
-use crate::networks::{Branches, Slot, Slots, Tensors, Weights};
-use crate::original_names::{Stored, View};
+use crate::networks::{Slots, Tensors, Weights};
+use crate::original_names::Stored;
 use crate::single_file::Component;
 use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer_file};
 use crate::weight_files::WeightFiles;
+use fill::fill;
 use header::{Entry, read_header};
+use number::Number;
+use plan::Plan;
+use span::Span;
 
 pub(crate) use header::header;
 
@@ -133,7 +143,8 @@ impl Checkpoint {
     }
 
     /// Loads the network that `build` builds, and returns its layers that can have branches. Calls
-    /// `progress` with the bytes of each tensor.
+    /// `progress` with the bytes of each part that was read. `build` does not compute with the
+    /// tensors: they have no contents yet.
     ///
     /// # Errors
     /// Those of [`Checkpoint::check`], except for tensors without use; a tensor cannot be read.
@@ -143,14 +154,11 @@ impl Checkpoint {
         progress: &mut dyn FnMut(u64),
         build: impl FnOnce(&Weights<'_>) -> Result<N, Error>,
     ) -> Result<(N, Slots), Error> {
-        let loader = Loader {
-            checkpoint: self,
-            destination,
-            progress: RefCell::new(progress),
-            slots: RefCell::default(),
-        };
-        let network = build(&Weights::root(&loader))?;
-        Ok((network, loader.slots.into_inner()))
+        let plan = Plan::new(self, destination);
+        let network = build(&Weights::root(&plan))?;
+        let (fills, slots) = plan.into_parts();
+        fill(self, destination.device, fills, progress)?;
+        Ok((network, slots))
     }
 
     /// Returns the stored tensor of a tensor with the network's name.
@@ -161,8 +169,8 @@ impl Checkpoint {
         }
     }
 
-    /// Returns the entry of a stored tensor with this shape and a supported type.
-    fn expect(&self, name: &str, shape: &[i64]) -> Result<(&Entry, Kind), Error> {
+    /// Returns the place of a stored tensor with this shape and a supported type.
+    fn span(&self, name: &str, shape: &[i64]) -> Result<Span, Error> {
         let entry = self.entry(name)?;
         if !same_shape(&entry.shape, shape) {
             return Err(self.bad(
@@ -170,28 +178,16 @@ impl Checkpoint {
                 format!("its shape is {:?}, the model's is {shape:?}", entry.shape),
             ));
         }
-        Ok((entry, self.kind(name, entry)?))
-    }
-
-    /// Reads a tensor into the processor's memory, in its stored type.
-    fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        let Stored { name, view } = self.stored(name);
-        let stored_shape = view.stored_shape(shape);
-        let (entry, kind) = self.expect(&name, &stored_shape)?;
-        let (shape, part) = match view {
-            View::Whole => (shape, 0),
-            View::Transposed => (stored_shape.as_slice(), 0),
-            View::Third { index } => (shape, index as u64),
-        };
-        let mut tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))?;
-        let bytes = bytes_of(&mut tensor);
-        let offset = entry.offset + part * bytes.len() as u64;
-        let read = self.files[entry.file].handle.read_exact_at(bytes, offset);
-        read.map_err(|e| self.bad(&name, "cannot be read".to_owned()).because(e))?;
-        match view {
-            View::Transposed => Ok(tensor.f_transpose(0, 1)?.f_contiguous()?),
-            _ => Ok(tensor),
-        }
+        let number = Number::of(entry.dtype).ok_or_else(|| {
+            let supported = "only F16, BF16, F32 and F64 are supported";
+            self.bad(name, format!("its type is {}; {supported}", entry.dtype))
+        })?;
+        Ok(Span {
+            file: entry.file,
+            offset: entry.offset,
+            number,
+            len: entry.bytes / number.bytes(),
+        })
     }
 
     /// Returns the size of all tensors, bytes.
@@ -220,17 +216,12 @@ impl Checkpoint {
             .ok_or_else(|| self.bad(name, "missing".to_owned()))
     }
 
-    fn kind(&self, name: &str, entry: &Entry) -> Result<Kind, Error> {
-        match entry.dtype {
-            Dtype::F16 => Ok(Kind::Half),
-            Dtype::BF16 => Ok(Kind::BFloat16),
-            Dtype::F32 => Ok(Kind::Float),
-            Dtype::F64 => Ok(Kind::Double),
-            other => Err(self.bad(
-                name,
-                format!("its type is {other}; only F16, BF16, F32 and F64 are supported"),
-            )),
-        }
+    fn file(&self, index: usize) -> &File {
+        &self.files[index].handle
+    }
+
+    fn unreadable(&self, tensor: &str, error: io::Error) -> Error {
+        self.bad(tensor, "cannot be read".to_owned()).because(error)
     }
 
     fn bad(&self, tensor: &str, message: String) -> Error {
@@ -259,49 +250,22 @@ impl Tensors for Header<'_> {
     /// Returns an empty tensor.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
         let Stored { name, view } = self.checkpoint.stored(name);
-        self.checkpoint.expect(&name, &view.stored_shape(shape))?;
+        self.checkpoint.span(&name, &view.stored_shape(shape))?;
         self.used.borrow_mut().insert(name);
         Ok(Tensor::new())
     }
 }
 
-struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
-    destination: Destination,
-    progress: RefCell<&'a mut dyn FnMut(u64)>,
-    slots: RefCell<Slots>,
-}
-
-impl Tensors for Loader<'_> {
-    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        let Destination { device, kind } = self.destination;
-        let stored = self.checkpoint.read(name, shape)?;
-        let bytes = stored.numel() * stored.kind().elt_size_in_bytes();
-        // Copied to the device as stored, converted there.
-        let tensor = stored.f_to_device(device.torch())?.f_to_kind(kind)?;
-        (self.progress.borrow_mut())(bytes as u64);
-        Ok(tensor)
-    }
-
-    fn add_slot(&self, name: &str, weight: &Tensor, branches: &Branches) {
-        let slot = Slot {
-            branches: branches.clone(),
-            shape: weight.size(),
-            kind: weight.kind(),
-        };
-        self.slots.borrow_mut().insert(name.to_owned(), slot);
-    }
-}
-
-/// Returns the memory of a contiguous tensor of the processor.
+/// Returns the memory of a contiguous tensor of the processor, to which nothing else refers yet.
 #[allow(
     unsafe_code,
     reason = "tch can fill a tensor only from a second copy in memory"
 )]
 fn bytes_of(tensor: &mut Tensor) -> &mut [u8] {
     let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
-    // SAFETY: a new tensor is contiguous and owns this many bytes; any bit pattern is a valid
-    // number; the borrow keeps the tensor alive and unshared.
+    // SAFETY: a contiguous tensor has this many bytes, any bit pattern is a valid number, and the
+    // borrow keeps them allocated. A network that has the same tensor is not used before it is
+    // filled.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), bytes) }
 }
 

@@ -1,0 +1,111 @@
+//! Memory for the tensors of a network.
+
+use tch::{Kind, Tensor};
+
+use super::Destination;
+use crate::error::Error;
+
+/// Size of one allocation, bytes, unless a tensor is larger. What no tensor uses at its end is
+/// never touched, and so occupies no memory.
+const SLAB_BYTES: usize = 256 << 20;
+/// Alignment of each tensor, bytes: that of torch's own allocations.
+const ALIGNMENT: usize = 64;
+
+/// Allocates tensors of one type on one device.
+///
+/// On the CPU they are parts of few large allocations, for which the kernel is asked for huge
+/// pages: a load that touches fresh memory in pages of 4 KiB spends most of its time in page
+/// faults. On a GPU torch's allocator does this already.
+pub(super) struct Arena {
+    destination: Destination,
+    slab: Tensor,
+    /// Numbers of the slab that tensors have.
+    used: usize,
+}
+
+impl Arena {
+    pub(super) fn new(destination: Destination) -> Self {
+        let slab = Tensor::new();
+        let used = slab.numel();
+        Self {
+            destination,
+            slab,
+            used,
+        }
+    }
+
+    /// Returns a contiguous tensor of undefined numbers.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn tensor(&mut self, shape: &[i64]) -> Result<Tensor, Error> {
+        let Destination { device, kind } = self.destination;
+        if device.is_cuda() {
+            return Ok(Tensor::f_empty(shape, (kind, device.torch()))?);
+        }
+        let numbers = shape.iter().product::<i64>().unsigned_abs() as usize;
+        if numbers > self.slab.numel() - self.used {
+            self.slab = slab(kind, numbers)?;
+            self.used = 0;
+        }
+        let start = self.used;
+        let end = (start + numbers).next_multiple_of(ALIGNMENT / kind.elt_size_in_bytes());
+        self.used = end.min(self.slab.numel());
+        let flat = self.slab.f_narrow(0, start as i64, numbers as i64)?;
+        Ok(flat.f_view(shape)?)
+    }
+}
+
+/// Allocates at least `numbers`.
+fn slab(kind: Kind, numbers: usize) -> Result<Tensor, Error> {
+    let numbers = numbers.max(SLAB_BYTES / kind.elt_size_in_bytes());
+    let slab = Tensor::f_empty([numbers as i64], (kind, tch::Device::Cpu))?;
+    prefer_huge_pages(&slab);
+    Ok(slab)
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a system call that takes a range of addresses")]
+fn prefer_huge_pages(slab: &Tensor) {
+    const PAGE_BYTES: usize = 4096;
+    let data = slab.data_ptr().cast::<u8>();
+    let before = data.align_offset(PAGE_BYTES);
+    let bytes = slab.numel() * slab.kind().elt_size_in_bytes();
+    let len = bytes.saturating_sub(before) / PAGE_BYTES * PAGE_BYTES;
+    // SAFETY: the range is inside the slab's memory, and the advice changes no contents. Where it
+    // is refused, pages stay small.
+    unsafe { libc::madvise(data.add(before).cast(), len, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prefer_huge_pages(_slab: &Tensor) {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::device::Device;
+
+    #[test]
+    fn tensors_of_an_arena_share_no_byte_and_are_aligned() {
+        let kind = Kind::Float;
+        let device = Device::Cpu;
+        let mut arena = Arena::new(Destination { device, kind });
+        let large = (SLAB_BYTES / 4) as i64;
+        let shapes = [&[3][..], &[2, 5, 1, 1], &[], &[0, 4], &[17], &[large], &[1]];
+        let tensors = shapes.map(|shape| (shape, arena.tensor(shape).unwrap()));
+        let mut ranges = tensors.map(|(shape, tensor)| {
+            assert_eq!(tensor.size(), shape);
+            assert!(tensor.is_contiguous());
+            let start = tensor.data_ptr() as usize;
+            if tensor.numel() > 0 {
+                assert_eq!(start % ALIGNMENT, 0);
+            }
+            (start, start + 4 * tensor.numel())
+        });
+        ranges.sort_unstable();
+        for pair in ranges.windows(2) {
+            assert!(pair[0].1 <= pair[1].0, "{pair:?}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Fills a network's tensors from its files.
+//!
+//! Threads take parts of tensors from a common list. Each reads into a small buffer of its own and
+//! converts from there into the tensor: on the CPU directly, on a GPU after the transfer, during
+//! which other threads read.
+
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use tch::{Kind, Tensor};
+
+use super::span::Span;
+use super::staging::Staging;
+use super::{Checkpoint, bytes_of};
+use crate::device::Device;
+use crate::error::Error;
+use crate::guard::guard;
+
+/// More threads would wait for the memory.
+const MAX_THREADS: usize = 4;
+/// Size of a part, numbers: some huge pages, so that two threads seldom touch the same one first.
+const PART_LEN: usize = 2 << 20;
+
+/// A tensor without contents, and where they are.
+pub(super) struct Fill {
+    /// Name of the stored tensor.
+    pub(super) name: String,
+    pub(super) span: Span,
+    /// Contiguous; as many numbers as the span.
+    pub(super) tensor: Tensor,
+}
+
+/// Fills tensors of a device. Calls `progress`, on this thread, with the bytes of each part.
+///
+/// # Errors
+/// [`Error::BadCheckpoint`] names the first tensor that cannot be read; the others stay undefined.
+pub(super) fn fill(
+    checkpoint: &Checkpoint,
+    device: Device,
+    mut fills: Vec<Fill>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    let mut parts = Vec::new();
+    for fill in &mut fills {
+        parts.extend(fill.whole()?.split(PART_LEN)?);
+    }
+    let available = thread::available_parallelism().map_or(1, usize::from);
+    let threads = available.min(MAX_THREADS).min(parts.len());
+    let parts = Mutex::new(parts.into_iter());
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let (sender, results) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                let filled = guard(|| fill_parts(checkpoint, device, &next, &sender));
+                filled.or_else(|error| sender.send(Err(error)))
+            });
+        }
+        drop(sender);
+        for bytes in results {
+            // After an error the channel closes, and so the threads end.
+            progress(bytes?);
+        }
+        Ok(())
+    })
+}
+
+/// Fills parts until there are no more, or nobody receives the results.
+fn fill_parts<'a>(
+    checkpoint: &Checkpoint,
+    device: Device,
+    next: &dyn Fn() -> Option<Part<'a>>,
+    results: &Sender<Result<u64, Error>>,
+) -> Result<(), Error> {
+    let mut staging = Staging::new(device)?;
+    while let Some(part) = next() {
+        let bytes = part.span.bytes() as u64;
+        part.fill(checkpoint, &mut staging)?;
+        if results.send(Ok(bytes)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A part of a tensor, and where its contents are.
+struct Part<'a> {
+    name: &'a str,
+    span: Span,
+    target: Target<'a>,
+}
+
+/// Memory of a tensor.
+enum Target<'a> {
+    /// Single precision on the CPU.
+    Floats(&'a mut [f32]),
+    /// Any other type or device: flat.
+    Tensor(Tensor),
+}
+
+impl Fill {
+    fn whole(&mut self) -> Result<Part<'_>, Error> {
+        let is_float = self.tensor.kind() == Kind::Float;
+        let target = match is_float && self.tensor.device() == tch::Device::Cpu {
+            true => Target::Floats(bytemuck::cast_slice_mut(bytes_of(&mut self.tensor))),
+            false => Target::Tensor(self.tensor.f_view(-1)?),
+        };
+        Ok(Part {
+            name: &self.name,
+            span: self.span,
+            target,
+        })
+    }
+}
+
+impl<'a> Part<'a> {
+    /// Splits it into consecutive parts of at most `max` numbers.
+    fn split(self, max: usize) -> Result<Vec<Self>, Error> {
+        let targets = self.target.split(max)?;
+        let parts = self.span.chunks(max).zip(targets);
+        Ok(parts
+            .map(|(span, target)| Part {
+                name: self.name,
+                span,
+                target,
+            })
+            .collect())
+    }
+
+    fn fill(self, checkpoint: &Checkpoint, staging: &mut Staging) -> Result<(), Error> {
+        let name = self.name;
+        let capacity = staging.capacity(self.span.number);
+        for Part { span, target, .. } in self.split(capacity)? {
+            let staged = staging.read(checkpoint.file(span.file), span);
+            let staged = staged.map_err(|e| checkpoint.unreadable(name, e))?;
+            match target {
+                Target::Floats(floats) => staged.to_floats(floats),
+                Target::Tensor(mut tensor) => staged.to_tensor(&mut tensor)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Target<'_> {
+    fn split(self, max: usize) -> Result<Vec<Self>, Error> {
+        match self {
+            Self::Floats(floats) => Ok(floats.chunks_mut(max).map(Self::Floats).collect()),
+            Self::Tensor(flat) => {
+                let parts = flat.f_split(max as i64, 0)?;
+                Ok(parts.into_iter().map(Self::Tensor).collect())
+            }
+        }
+    }
+}
