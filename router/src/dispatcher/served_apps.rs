@@ -17,7 +17,7 @@ use super::lane_progress::LaneProgress;
 use super::pending_work::PendingWork;
 use super::roster::Roster;
 use super::session::ticks;
-use super::{Dispatcher, Dispatchers, leader};
+use super::{Dispatcher, Dispatchers, leadership};
 use crate::metrics::AppMetrics;
 use crate::session_error::SessionError;
 

@@ -419,8 +419,8 @@ impl Evaluator {
             true => JobState::Dispatched,
             false => JobState::Running,
         };
-        let advanced = self.store.flows().evaluate(state, to, lines).await?;
-        if let FlowUpdate::Stored = evaluated {
+        let advanced = self.store.flows().advance(state, to, lines).await?;
+        if let FlowUpdate::Stored = advanced {
             self.count(transition);
         }
         Ok(advanced)
