@@ -86,8 +86,8 @@ pub(super) struct RunningJob<'s> {
 
 impl Drop for RunningJob<'_> {
     fn drop(&mut self) {
-        let mut inner = self.server.inner();
-        inner.running.retain(|job| *job != self.job);
+        self.server.inner().running.retain(|job| *job != self.job);
+        self.server.restart_if_stopping();
     }
 }
 
@@ -195,13 +195,25 @@ impl Server {
         });
         if stops {
             tracing::warn!("the model server asked to be stopped: it takes no further jobs");
+            self.restart_if_stopping();
+        }
+    }
+
+    /// Requests the restart of a server that asked to be stopped, once it runs no job.
+    fn restart_if_stopping(&self) {
+        let inner = self.inner();
+        if inner.running.is_empty() && matches!(inner.readiness, State::Stopping) {
             self.restart.notify_one();
         }
     }
 
     /// Probes the server, and takes the result into account.
     pub(super) async fn probe(&self) {
-        let _one_at_a_time = self.probing.lock().await;
+        let Ok(_one_at_a_time) = self.probing.try_lock() else {
+            // The result of the probe that is under way counts.
+            drop(self.probing.lock().await);
+            return;
+        };
         let Ok(base) = self.base() else { return };
         let path = &self.options.health_path;
         let url = request::below(&base, path);
