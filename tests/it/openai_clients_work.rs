@@ -1,5 +1,5 @@
-//! OpenAI's Python and JavaScript clients, as published, draw pictures with warmq; `clients/` has the
-//! scripts.
+//! OpenAI's Python and JavaScript clients, as published, draw pictures with warmq; `clients/` has
+//! the scripts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -32,7 +32,7 @@ pub struct Args {
     pub engine: Option<String>,
     /// The model server of engine http.
     #[command(flatten)]
-    pub http: http::options::Args,
+    pub http: http::options::HttpArgs,
     /// Folder with one folder per model [default: ./models]
     #[arg(long, env = "WARMQ_MODELS", value_name = "FOLDER")]
     pub models: Option<String>,

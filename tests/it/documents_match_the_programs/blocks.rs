@@ -40,7 +40,7 @@ enum Check {
 }
 
 /// Every block: its document, the beginning of its first line, and its check.
-const BLOCKS: [(&str, &str, Check); 19] = [
+const BLOCKS: [(&str, &str, Check); 20] = [
     (
         "README.md",
         "make demo",
@@ -72,6 +72,7 @@ const BLOCKS: [(&str, &str, Check); 19] = [
     ("docs/models-and-engines.md", "warmq-worker models", Shell),
     ("docs/models-and-engines.md", "warmq-worker generate", Shell),
     ("docs/models-and-engines.md", "warmq-worker --app", Flags),
+    ("docs/runner-protocol.md", "warmq-worker --engine", Flags),
 ];
 
 /// A fenced block.

@@ -125,8 +125,8 @@ async fn a_server_in_node_streams_its_events_to_the_client() {
     system.cleanup().await;
 }
 
-/// The packages of the hub's pipelines need gigabytes: stand-ins of `torch` and `diffusers` draw one
-/// colour per model. FastAPI and the example are real.
+/// The packages of the hub's pipelines need gigabytes: stand-ins of `torch` and `diffusers` write
+/// what they would draw. FastAPI and the example are real.
 #[tokio::test]
 async fn pipelines_in_an_lru_cache_behind_fastapi() {
     let system = System::with_config(&format!("[apps.'{APP}']\nhint_from = 'input.model'")).await;

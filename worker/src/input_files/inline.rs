@@ -1,5 +1,5 @@
-//! Replaces references to stored files by `data:` URIs, for engines that run elsewhere: only workers
-//! read the storage.
+//! Replaces references to stored files by `data:` URIs, for engines that run elsewhere: only
+//! workers read the storage.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

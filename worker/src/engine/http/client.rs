@@ -13,6 +13,9 @@ use super::hints;
 /// Timeout of a connection attempt, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Timeout for the body of an error, whose status says enough.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Headers with the hints of the server: fal's, and warmq's own.
 const HINTS: [&str; 2] = ["x-fal-runner-hints", "x-runner-hints"];
 
@@ -171,17 +174,21 @@ impl Response {
         Ok(body)
     }
 
-    /// Reads the first `limit_bytes` of an error's body; what a broken connection left of it.
+    /// Reads an error's body: its first `limit_bytes`, as far as they arrive within
+    /// [`ERROR_TIMEOUT`].
     pub(super) async fn beginning(mut self, limit_bytes: usize) -> Vec<u8> {
         let mut body = Vec::new();
-        while let Ok(Some(piece)) = self.piece().await {
-            let piece = piece.as_ref();
-            let room = limit_bytes - body.len();
-            body.extend_from_slice(&piece[..piece.len().min(room)]);
-            if body.len() == limit_bytes {
-                break;
+        let read = async {
+            while let Ok(Some(piece)) = self.piece().await {
+                let piece = piece.as_ref();
+                let room = limit_bytes - body.len();
+                body.extend_from_slice(&piece[..piece.len().min(room)]);
+                if body.len() == limit_bytes {
+                    break;
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(ERROR_TIMEOUT, read).await;
         body
     }
 }

@@ -13,8 +13,8 @@ const MAX_HINTS: usize = 256;
 pub(super) struct Durations(HashMap<Hint, u64>);
 
 impl Durations {
-    /// Returns the timings of a run of `total_ms`. What a cold run takes longer than the latest warm
-    /// run of its hint is the load; before the first warm run, half of it.
+    /// Returns the timings of a run of `total_ms`. What a cold run takes longer than the latest
+    /// warm run of its hint is the load; before the first warm run, half of it.
     pub(super) fn timings(&self, hint: Option<&Hint>, warm: bool, total_ms: u64) -> Timings {
         let known_ms = hint.and_then(|hint| self.0.get(hint).copied());
         let run_ms = match warm {

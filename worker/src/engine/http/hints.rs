@@ -29,8 +29,8 @@ impl Hints {
         }
     }
 
-    /// Takes the hints of a response into account: `reported` if it has any, otherwise `served`, the
-    /// hint of the job that succeeded.
+    /// Takes the hints of a response into account: `reported` if it has any, otherwise `served`,
+    /// the hint of the job that succeeded.
     pub(super) fn observe(&mut self, reported: Option<Vec<Hint>>, served: Option<&Hint>) {
         match (reported, served) {
             (Some(hints), _) => *self = Self::Reported(hints),
@@ -42,9 +42,8 @@ impl Hints {
     }
 }
 
-/// Parses the values of the header: joined by commas, in UTF-8, or in Latin-1 as
-/// Python's servers write it. An empty header means that nothing is loaded; `None`: there is no such
-/// header.
+/// Parses the values of the header: joined by commas, in UTF-8, or in Latin-1 as Python's servers
+/// write it. An empty header means that nothing is loaded; `None`: there is no such header.
 pub(super) fn from_headers<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Option<Vec<Hint>> {
     let texts: Vec<String> = values.into_iter().map(utf8_or_latin1).collect();
     match texts.is_empty() {

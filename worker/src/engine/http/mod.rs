@@ -11,7 +11,7 @@
 //! | [`check`] | checks whether a server follows the protocol |
 //! | `client` | the HTTP client, with bounded bodies |
 //! | `request`, `response`, `output`, `sse` | pure: what is sent, and what is received |
-//! | `hints`, `readiness`, `durations` | pure: what the server holds, whether it is ready, its times |
+//! | `hints`, `readiness`, `durations` | pure: what the server holds, when it is ready, its times |
 
 mod call;
 pub mod check;

@@ -11,7 +11,7 @@ pub(super) const PORT: &str = "{port}";
 
 /// Flags of the `http` engine.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Args {
+pub struct HttpArgs {
     /// Model server of engine http: http://127.0.0.1:9000
     #[arg(long, env = "WARMQ_UPSTREAM", value_name = "URL")]
     pub upstream: Option<String>,
@@ -58,7 +58,7 @@ pub enum Target {
 
 impl Options {
     /// Reads the settings; returns `None` if there is none, or after recording a problem.
-    pub fn read(settings: &mut Settings, args: &Args) -> Option<Self> {
+    pub fn read(settings: &mut Settings, args: &HttpArgs) -> Option<Self> {
         let upstream = settings.take_optional::<Upstream>("upstream", args.upstream.as_deref());
         let path = settings.take::<Path>("upstream_path", args.upstream_path.as_deref(), "/");
         let health_path =
@@ -153,7 +153,7 @@ mod tests {
 
     fn read(file: &str) -> Result<Option<Options>, String> {
         let mut settings = Settings::from_toml(file, "warmq.toml");
-        let options = Options::read(&mut settings, &Args::default());
+        let options = Options::read(&mut settings, &HttpArgs::default());
         let read = settings.finish(Some(options));
         read.map_err(|problems| problems.to_string())
     }

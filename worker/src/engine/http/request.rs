@@ -40,18 +40,16 @@ pub(super) fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Returns the headers of a job's request. A hint with control characters is omitted: the input
-/// has it as well.
+/// Returns the headers of a job's request. Values with control characters are omitted: headers
+/// cannot have them.
 pub(super) fn headers(job: &JobSpec) -> Vec<(&'static str, String)> {
     let mut headers = vec![
         (REQUEST_ID, job.id.to_string()),
         (ENDPOINT, endpoint(job)),
         (TRACE_PARENT, trace_parent(job)),
     ];
-    let hint = job.hint.as_ref().map(|hint| hint.as_str());
-    if let Some(hint) = hint.filter(|hint| !hint.contains(char::is_control)) {
-        headers.push((RUNNER_HINT, hint.to_owned()));
-    }
+    headers.extend(job.hint.iter().map(|hint| (RUNNER_HINT, hint.to_string())));
+    headers.retain(|(_, value)| !value.contains(char::is_control));
     headers
 }
 
@@ -127,6 +125,7 @@ mod tests {
         let lengths: Vec<usize> = trace.split('-').map(str::len).collect();
         assert_eq!(lengths, [2, 32, 16, 2]);
         job.hint = Some(Hint::parse("a\nb").unwrap());
-        assert_eq!(super::headers(&job).len(), 3);
+        job.path = "a\0b".to_owned();
+        assert_eq!(super::headers(&job).len(), 2);
     }
 }

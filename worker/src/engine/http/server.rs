@@ -54,6 +54,10 @@ pub(super) struct Server {
 struct Inner {
     /// `None` while a spawned server does not run.
     base: Option<Url>,
+    /// Number of processes that were started.
+    starts: u64,
+    /// Why the previous process ended, until the next one is ready.
+    last_exit: Option<String>,
     readiness: State,
     hints: Hints,
     /// Largest number of hints so far.
@@ -86,8 +90,8 @@ pub(super) struct RunningJob<'s> {
 
 impl Drop for RunningJob<'_> {
     fn drop(&mut self) {
-        let mut inner = self.server.inner();
-        inner.running.retain(|job| *job != self.job);
+        self.server.inner().running.retain(|job| *job != self.job);
+        self.server.restart_if_stopping();
     }
 }
 
@@ -195,13 +199,25 @@ impl Server {
         });
         if stops {
             tracing::warn!("the model server asked to be stopped: it takes no further jobs");
+            self.restart_if_stopping();
+        }
+    }
+
+    /// Requests the restart of a server that asked to be stopped, once it runs no job.
+    fn restart_if_stopping(&self) {
+        let inner = self.inner();
+        if inner.running.is_empty() && matches!(inner.readiness, State::Stopping) {
             self.restart.notify_one();
         }
     }
 
     /// Probes the server, and takes the result into account.
     pub(super) async fn probe(&self) {
-        let _one_at_a_time = self.probing.lock().await;
+        let Ok(_one_at_a_time) = self.probing.try_lock() else {
+            // The result of the probe that is under way counts.
+            drop(self.probing.lock().await);
+            return;
+        };
         let Ok(base) = self.base() else { return };
         let path = &self.options.health_path;
         let url = request::below(&base, path);
@@ -240,20 +256,28 @@ impl Server {
 
     /// Records why it takes no jobs. Its process may have ended, so its hints are forgotten.
     pub(super) fn down(&self, reason: String) {
-        self.change(|inner| {
-            inner.hints = Hints::default();
-            inner.readiness = State::Down(reason);
-        });
+        self.change(|inner| inner.down(reason));
     }
 
     /// Records the address of a spawned server, or that it does not run and why.
     pub(super) fn set_process(&self, base: Result<Url, String>) {
-        let (base, reason) = match base {
-            Ok(base) => (Some(base), "is starting".to_owned()),
-            Err(reason) => (None, reason),
-        };
-        self.inner().base = base;
-        self.down(reason);
+        self.change(|inner| match base {
+            Ok(base) => {
+                inner.base = Some(base);
+                inner.starts += 1;
+                inner.down("is starting".to_owned());
+            }
+            Err(reason) => {
+                inner.base = None;
+                inner.last_exit = Some(reason.clone());
+                inner.down(reason);
+            }
+        });
+    }
+
+    /// Returns the number of processes that were started.
+    pub(super) fn starts(&self) -> u64 {
+        self.inner().starts
     }
 
     fn is_down(&self) -> bool {
@@ -311,7 +335,16 @@ impl Inner {
     fn ready(&mut self) {
         if let State::Down(_) = self.readiness {
             self.readiness = State::Ready;
+            self.last_exit = None;
         }
+    }
+
+    fn down(&mut self, reason: String) {
+        self.hints = Hints::default();
+        self.readiness = State::Down(match &self.last_exit {
+            Some(exit) if *exit != reason => format!("{reason}; before, it {exit}"),
+            _ => reason,
+        });
     }
 
     fn state(&self) -> EngineState {

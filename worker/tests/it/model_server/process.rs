@@ -11,9 +11,10 @@ use super::config;
 use super::stub::Stub;
 use crate::harness::World;
 
-/// A server in Python's standard library. `{"exit": n}` ends it after the response.
+/// A server of one thread in Python's standard library. `{"exit": n}` ends it after the response,
+/// `{"hang": true}` makes it hang, `{"stop": true}` asks for a restart.
 const SERVER: &str = r#"
-import json, os, sys
+import json, os, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
@@ -21,15 +22,19 @@ class Handler(BaseHTTPRequestHandler):
         self.reply({})
     def do_POST(self):
         job = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.reply({"pid": os.getpid()})
+        self.reply({"pid": os.getpid()}, "stop" in job)
+        if "hang" in job:
+            time.sleep(3600)
         if "exit" in job:
             print("out of luck", file=sys.stderr, flush=True)
             os._exit(job["exit"])
-    def reply(self, value):
+    def reply(self, value, stops=False):
         body = json.dumps(value).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
+        if stops:
+            self.send_header("x-fal-stop-runner", "1")
         self.end_headers()
         self.wfile.write(body)
 
@@ -67,17 +72,43 @@ async fn a_spawned_server_is_restarted_when_it_exits_and_ends_with_the_worker() 
         record.output.unwrap()["pid"].as_u64().unwrap()
     };
     let first = pid(json!({"exit": 3})).await;
-    let fault = world.faulty("a").await.fault.unwrap();
-    assert!(
-        fault.contains("exit status: 3") && fault.contains("out of luck"),
-        "{fault}"
-    );
+    world
+        .until("the fault names the reason", async || {
+            let fault = world.runner("a").await?.fault?;
+            let is_complete = fault.contains("exit status: 3") && fault.contains("out of luck");
+            is_complete.then_some(())
+        })
+        .await;
     world.idle("a").await;
     let second = pid(json!({})).await;
     assert_ne!(first, second);
     assert!(is_alive(second));
     world.end([worker]).await;
     assert!(!is_alive(second), "it ends with the worker");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spawned_server_that_hangs_or_asks_for_it_is_restarted() {
+    let world = World::new().await;
+    let script = script(&world);
+    let target = spawned(&["python3", script.to_str().unwrap(), "{port}"]);
+    let mut config = config(&world, target);
+    config.hang_grace = std::time::Duration::from_secs(3);
+    let worker = world.worker_that_may_fail(Default::default(), config);
+    world.idle("a").await;
+    let mut pids = Vec::new();
+    for input in [json!({"hang": true}), json!({"stop": true}), json!({})] {
+        let job = world.share("", input).await;
+        let record = world.reached(&job, JobState::Succeeded).await;
+        pids.push(record.output.unwrap()["pid"].as_u64().unwrap());
+        if pids.len() < 3 {
+            world.faulty("a").await;
+        }
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    assert!(!is_alive(pids[0]));
+    world.end([worker]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 use warmq_types::hint::Hint;
-use warmq_types::job::JobSpec;
+use warmq_types::job::{JobSpec, Priority};
 use warmq_types::state::JobState;
 
-use super::{Scene, respond};
+use super::stub::Stub;
+use super::{Scene, config, respond, running};
+use crate::harness::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_posted_with_its_input_and_headers_that_name_it() {
@@ -187,6 +189,25 @@ async fn a_server_that_is_unavailable_or_breaks_off_gets_another_attempt() {
     assert!(!message.contains("secret"), "{message}");
     assert_eq!(record.attempt, 3);
     scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_respond_in_time_gets_another_attempt() {
+    let world = World::new().await;
+    let stub = Stub::start().await;
+    let mut config = config(&world, running(&stub));
+    let options = config.engine.http.as_mut().unwrap();
+    options.timeout = std::time::Duration::from_millis(300);
+    let worker = world.worker_with(Default::default(), config).await;
+    let topology = world.testbed.topology();
+    let lane = topology.lane_queue(&world.app, Priority::Normal);
+    let mut lane = world.listen(&lane).await;
+    let job = world.share("", json!({"sleep_ms": 60_000})).await;
+    let message = lane.job_message().await;
+    assert_eq!(message.job.id, job.id);
+    let fault = &message.faults[0];
+    assert_eq!(fault.message, "the model server did not respond in time");
+    world.end([worker]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
