@@ -233,8 +233,8 @@ pub struct PeersOptions {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub rounds: u64,
     /// Jobs of a burst, at most: a slow system has fewer
-    #[arg(long, default_value_t = 2000)]
-    pub jobs: usize,
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub jobs: u32,
     /// Submissions per second at which latency is measured, comma-separated
     #[arg(long, value_delimiter = ',', default_value = "10,100,300", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rates: Vec<u32>,

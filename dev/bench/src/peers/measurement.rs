@@ -23,7 +23,7 @@ const FIRST_JOBS: usize = 50;
 const WARM_UP_JOBS: usize = 300;
 
 /// Duration of a measured burst, at most: a slow system has fewer jobs.
-const BURST: Duration = Duration::from_secs(8);
+const BURST: Duration = Duration::from_secs(5);
 
 /// Part of its throughput at which a system is measured at most, since beyond it the latency grows
 /// with the duration of the measurement.
@@ -120,10 +120,11 @@ impl Bench<'_> {
         let mut running = running.with_context(|| format!("starting {}", system.label()))?;
         let measured = self.measure_running(&mut running, round).await;
         let version = running.version().map(str::to_owned);
-        running.stop().await?;
+        let stopped = running.stop().await;
+        let (burst, rates) = measured.with_context(|| format!("measuring {}", system.label()))?;
+        stopped.with_context(|| format!("stopping {}", system.label()))?;
         // Each system begins with an empty Redis.
         self.servers.redis.flush().await?;
-        let (burst, rates) = measured.with_context(|| format!("measuring {}", system.label()))?;
         Ok(Measured {
             system,
             slots,
@@ -144,7 +145,7 @@ impl Bench<'_> {
         let seed = seed + round;
         let per_s = warm_up(running).await?;
         let affordable = (per_s * BURST.as_secs_f64()) as usize;
-        let load = Load::Burst(affordable.clamp(1, *jobs));
+        let load = Load::Burst(affordable.clamp(1, *jobs as usize));
         let (outcome, cost) = self.run(running, &load).await?;
         let burst = BurstMeasures {
             jobs: load.jobs(),

@@ -4,7 +4,8 @@ use warmq_testkit::{PrivateRabbit, PrivateRedis};
 
 use super::processor_time::{Part, Process};
 
-/// A RabbitMQ without plugins, with a scheduler per core, and a Redis that syncs each write to disk.
+/// A RabbitMQ without plugins, with a scheduler per core, and a Redis that syncs each write to
+/// disk.
 #[derive(Debug)]
 pub struct Servers {
     /// RabbitMQ.

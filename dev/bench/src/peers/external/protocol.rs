@@ -3,12 +3,14 @@
 //! The driver connects to the address in `BENCH_DRIVER` by TCP. Both sides send lines of JSON; the
 //! driver answers each line with one line, and ends when the connection ends. Times are Unix µs.
 //!
-//! | line | sender | meaning |
-//! | --- | --- | --- |
-//! | `{"name": "Celery 5.7.0"}` | driver | the first line: it is connected to its servers |
-//! | `{"burst": 2000}` | benchmark | submit as many no-op jobs as fast as possible, then await all results |
-//! | `{"at_us": [0, 913]}` | benchmark | submit a job at each offset from a begin soon, whether or not earlier ones have ended |
-//! | `{"begun_us", "submitted_us", "jobs": [[started_us, result_us]]}` | driver | the begin, the acceptance of the last submission, and in order of submission: when the job started, by its own result, and when the driver had the result |
+//! - `{"name": "Celery 5.7.0"}`, the driver's first line: it is connected to its servers.
+//! - `{"burst": 2000}`, from the benchmark: submit as many no-op jobs as fast as possible, then
+//!   await all results.
+//! - `{"at_us": [0, 913]}`, from the benchmark: submit a job at each offset from a begin soon,
+//!   whether or not earlier ones have ended, and await all results.
+//! - `{"begun_us": 5, "submitted_us": 7, "jobs": [[6, 8]]}`, the driver's answer to both: the
+//!   begin, the acceptance of the last submission, and for each job, in order of submission, its
+//!   start by its own result, and when the driver had the result.
 //!
 //! A job's function does nothing but return its time. Servers are in `BENCH_AMQP_URL` and
 //! `BENCH_REDIS_URL`.
