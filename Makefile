@@ -84,7 +84,7 @@ bench-faults: setup ## measures throughput with one faulty runner of four, about
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
 	target/release/warmq-bench faults $(ARGS)
 
-bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU (an hour; ARGS="--only sd15")
+bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU, about 45 min; ARGS="--only sdxl-1024 --rounds 5"
 	$(CARGO) run --release -p warmq-diffusion --example bench_engine -- --device cpu --python .venv-bench/bin/python $(ARGS)
 
 bench-gpu: build-cuda .venv-bench/ready ## the same on an NVIDIA GPU
