@@ -103,7 +103,7 @@ bench-http: setup ## measures what the queue adds to a job of a model server, ab
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
 	target/release/warmq-bench http $(ARGS)
 
-bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU (an hour; ARGS="--only sd15")
+bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU, about 45 min; ARGS="--only sdxl-1024 --rounds 5"
 	$(CARGO) run --release -p warmq-diffusion --example bench_engine -- --device cpu --python .venv-bench/bin/python $(ARGS)
 
 bench-gpu: build-cuda .venv-bench/ready ## the same on an NVIDIA GPU

@@ -19,7 +19,7 @@
 //! | `model_paths` | where the models of a folder lie, and their names |
 //! | `folder` | reads the small, untrusted files beside the weights |
 //! | `weight_files` | finds a network's safetensors files: one, or several behind an index |
-//! | `checkpoint` | safetensors files of a network: every tensor is checked, then read |
+//! | `checkpoint` | safetensors files of a network: every tensor is checked, then filled |
 //! | `tokenizer`, `t5_tokenizer` | prompt → token ids |
 //! | `networks` | text encoder, UNet and autoencoder, built from a checkpoint's tensors |
 //! | `sampling` | noise schedules and solvers: from noise to latents in some calls of the UNet |
@@ -38,9 +38,9 @@
 //! | `random_weights` | [`write_random_weights`], for benchmarks and tests |
 //!
 //! **Threads.** Tensors are `Send`, not `Sync`, and libgomp creates a pool for each calling thread:
-//! one thread should own a device, its pipelines and every call on them. **Panics.** No panic
-//! escapes [`Pipeline::load`] or [`Pipeline::generate`], whatever the model folder or the request
-//! contains.
+//! one thread should own a device, its pipelines and every call on them. A load has threads of its
+//! own, which end with it. **Panics.** No panic escapes [`Pipeline::load`] or
+//! [`Pipeline::generate`], whatever the model folder or the request contains.
 
 mod catalog;
 mod checkpoint;

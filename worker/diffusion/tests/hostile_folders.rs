@@ -67,6 +67,30 @@ fn a_truncated_file_names_the_first_tensor_that_is_not_whole() {
 }
 
 #[test]
+fn a_file_that_is_truncated_during_the_load_names_a_tensor_that_cannot_be_read() {
+    let model = SmallModel::new();
+    // The text encoder is read first, when all files are open and were checked.
+    let mut truncate = |_| {
+        let file = fs::OpenOptions::new().write(true).open(model.path(VAE));
+        file.unwrap().set_len(5000).unwrap();
+    };
+    let manifest = model.manifest().unwrap();
+    let loaded = Pipeline::load(&manifest, &Device::Cpu, &mut truncate);
+    let Err(Error::BadCheckpoint {
+        file,
+        tensor,
+        message,
+        ..
+    }) = loaded
+    else {
+        panic!("not a BadCheckpoint");
+    };
+    assert_eq!(file, VAE);
+    assert!(tensor.is_some(), "{message}");
+    assert!(message.contains("cannot be read"), "{message}");
+}
+
+#[test]
 fn a_file_cut_within_its_header_names_the_file() {
     let model = SmallModel::new();
     for length in [0, 1, 7, 8, 9, 100] {

@@ -134,15 +134,23 @@ fn main() -> anyhow::Result<()> {
 fn round(options: &Options, case: Case, folder: &Path, number: usize) -> anyhow::Result<Round> {
     read_all(folder)?;
     let read_s = read_all(folder)?;
+    eprintln!("{}, round {number}: read in {read_s:.2} s", case.name());
     let warmq = || -> anyhow::Result<Timing> {
         let program = std::env::current_exe()?;
-        in_process(options, case, &program, &["--once".as_ref(), folder.as_ref()])
+        in_process(
+            options,
+            case,
+            &program,
+            &["--once".as_ref(), folder.as_ref()],
+        )
     };
     let diffusers = || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/peer.py");
         let arguments = [script.as_ref(), folder.as_ref()];
         let python = options.python.as_ref();
-        python.map(|python| in_process(options, case, python, &arguments)).transpose()
+        python
+            .map(|python| in_process(options, case, python, &arguments))
+            .transpose()
     };
     let (warmq, diffusers) = if number % 2 == 1 {
         (warmq()?, diffusers()?)
@@ -150,14 +158,6 @@ fn round(options: &Options, case: Case, folder: &Path, number: usize) -> anyhow:
         let diffusers = diffusers()?;
         (warmq()?, diffusers)
     };
-    eprint!("{}, round {number}: read {read_s:.2} s, ", case.name());
-    eprint!("load {:.2} s, step {:.3} s", warmq.load_s, warmq.step_s);
-    match diffusers {
-        Some(Timing { load_s, step_s, .. }) => {
-            eprintln!("; diffusers: load {load_s:.2} s, step {step_s:.3} s");
-        }
-        None => eprintln!(),
-    }
     Ok(Round {
         read_s,
         warmq,
@@ -203,14 +203,20 @@ fn in_process(
     if let Some(side) = side {
         command.args(["--side", &side.to_string()]);
     }
+    eprintln!("  {}", program.display());
     let output = command
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
-        bail!("{} failed ({}):\n{reason}", program.display(), output.status);
+        bail!(
+            "{} failed ({}):\n{reason}",
+            program.display(),
+            output.status
+        );
     }
     let stdout = String::from_utf8_lossy(&output.stdout);
     let line = stdout.lines().last().context("no output")?;
+    eprintln!("  {line}");
     serde_json::from_str(line).context("the output is not a timing")
 }

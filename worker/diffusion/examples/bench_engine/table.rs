@@ -33,7 +33,10 @@ pub fn print_rows(picture: &str, rounds: &[Round]) {
     }
     print_engine(picture, "diffusers", &read, &theirs);
     let ratio = |of: fn(&Timing) -> f64| {
-        let ratios = ours.iter().zip(&theirs).map(|(one, other)| of(one) / of(other));
+        let ratios = ours
+            .iter()
+            .zip(&theirs)
+            .map(|(one, other)| of(one) / of(other));
         format!("{:.2}", median(ratios.collect()))
     };
     println!(
@@ -49,7 +52,10 @@ pub fn print_rows(picture: &str, rounds: &[Round]) {
 
 fn print_engine(picture: &str, engine: &str, read: &[f64], timings: &[Timing]) {
     let of = |value: fn(&Timing) -> f64| median(timings.iter().map(value).collect());
-    let rates = read.iter().zip(timings).map(|(read, timing)| read / timing.load_s);
+    let rates = read
+        .iter()
+        .zip(timings)
+        .map(|(read, timing)| read / timing.load_s);
     println!(
         "| {picture} | {engine} | {:.2} | {:.2} | {:.3} | {:.4} | {:.3} | {:.3} | {:.0} |",
         of(|timing| timing.load_s),

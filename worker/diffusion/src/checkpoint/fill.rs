@@ -67,7 +67,7 @@ pub(super) fn fill(
     })
 }
 
-/// Fills parts until there are no more, or nobody receives the results.
+/// Fills parts until there are no more, or the receiver of the results is gone.
 fn fill_parts<'a>(
     checkpoint: &Checkpoint,
     device: Device,
@@ -136,8 +136,8 @@ impl<'a> Part<'a> {
             let staged = staging.read(checkpoint.file(span.file), span);
             let staged = staged.map_err(|e| checkpoint.unreadable(name, e))?;
             match target {
-                Target::Floats(floats) => staged.to_floats(floats),
-                Target::Tensor(mut tensor) => staged.to_tensor(&mut tensor)?,
+                Target::Floats(floats) => staged.copy_to_floats(floats),
+                Target::Tensor(mut tensor) => staged.copy_to_tensor(&mut tensor)?,
             }
         }
         Ok(())
@@ -151,6 +151,81 @@ impl Target<'_> {
             Self::Tensor(flat) => {
                 let parts = flat.f_split(max as i64, 0)?;
                 Ok(parts.into_iter().map(Self::Tensor).collect())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::super::number::Number;
+    use super::super::{Destination, OpenFile, arena::Arena};
+    use super::*;
+
+    /// Lengths of tensors: of none to several parts, and of some buffers.
+    const LENGTHS: [usize; 5] = [0, 1, 131_075, PART_LEN + 3, 7];
+    /// Bytes before the first tensor, so that no number is aligned in the file.
+    const BEFORE: usize = 13;
+
+    /// Returns a checkpoint with one file: numbers of a type, of all tensors.
+    fn checkpoint(numbers: &mut Tensor) -> Checkpoint {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, [&[0; BEFORE], &*bytes_of(numbers)].concat()).unwrap();
+        Checkpoint {
+            model: String::new(),
+            component: String::new(),
+            files: vec![OpenFile {
+                name: String::new(),
+                handle: file.reopen().unwrap(),
+            }],
+            tensors: BTreeMap::new(),
+            part: None,
+        }
+    }
+
+    fn assert_filled(number: Number, kind: Kind) {
+        let len = LENGTHS.iter().sum::<usize>() as i64;
+        let numbers = Tensor::arange(len, (Kind::Double, tch::Device::Cpu)).sin() * 300.0;
+        let mut numbers = numbers.to_kind(number.kind());
+        let checkpoint = checkpoint(&mut numbers);
+        let device = Device::Cpu;
+        let mut arena = Arena::new(Destination { device, kind });
+        let mut start = 0;
+        let filled = LENGTHS.map(|len| {
+            let span = Span {
+                file: 0,
+                offset: (BEFORE + start * number.bytes()) as u64,
+                number,
+                len,
+            };
+            start += len;
+            (span, arena.tensor(&[len as i64]).unwrap())
+        });
+        let fills = filled.iter().map(|(span, tensor)| Fill {
+            name: String::new(),
+            span: *span,
+            tensor: tensor.shallow_clone(),
+        });
+        let mut bytes = 0;
+        fill(&checkpoint, device, fills.collect(), &mut |part| {
+            bytes += part
+        })
+        .unwrap();
+        assert_eq!(bytes, len as u64 * number.bytes() as u64);
+        let all = Tensor::cat(&filled.map(|(_, tensor)| tensor), 0);
+        assert_eq!(all.kind(), kind);
+        assert!(all == numbers.to_kind(kind), "{number:?} as {kind:?}");
+    }
+
+    #[test]
+    fn stored_types_fill_tensors_of_any_type_as_torch_converts_them() {
+        for number in [Number::F16, Number::Bf16, Number::F32, Number::F64] {
+            for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
+                assert_filled(number, kind);
             }
         }
     }

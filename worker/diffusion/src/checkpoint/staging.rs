@@ -34,7 +34,11 @@ impl Staging {
     /// Allocates a buffer for tensors of a device: in locked pages for a GPU, which reads them
     /// without another copy.
     pub(super) fn new(device: Device) -> Result<Self, Error> {
-        let capacity = if device.is_cuda() { GPU_BYTES } else { CPU_BYTES };
+        let capacity = if device.is_cuda() {
+            GPU_BYTES
+        } else {
+            CPU_BYTES
+        };
         let bytes = (capacity + 2 * PAGE_BYTES) as i64;
         let pageable = Tensor::f_empty([bytes], (Kind::Uint8, tch::Device::Cpu))?;
         let mut buffer = match device.is_cuda() {
@@ -87,13 +91,13 @@ pub(super) struct Staged<'a> {
 
 impl Staged<'_> {
     /// Converts them to single precision.
-    pub(super) fn to_floats(self, floats: &mut [f32]) {
+    pub(super) fn copy_to_floats(self, floats: &mut [f32]) {
         let bytes = &bytes_of(self.buffer)[self.range];
         self.number.to_floats(bytes, floats);
     }
 
     /// Copies them into a flat tensor of any type and device, where they are converted.
-    pub(super) fn to_tensor(self, tensor: &mut Tensor) -> Result<(), Error> {
+    pub(super) fn copy_to_tensor(self, tensor: &mut Tensor) -> Result<(), Error> {
         let (start, len) = (self.range.start as i64, self.range.len() as i64);
         let stored = self.buffer.f_narrow(0, start, len)?;
         let stored = stored.f_view_dtype(self.number.kind())?;

@@ -13,7 +13,8 @@
 //!
 //! Building a network asks for each of its tensors once, with the expected shape. So the same code
 //! checks a file's header without reading it, loads it, and lists the tensors of a shape for random
-//! weights. Tensors have Hugging Face's names.
+//! weights. A loaded network's tensors are filled after it is built, so building does not compute
+//! with them. Tensors have Hugging Face's names.
 
 mod attention;
 mod autoencoder;

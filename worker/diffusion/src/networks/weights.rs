@@ -9,10 +9,10 @@ use crate::error::Error;
 
 /// The tensors of one network.
 pub(crate) trait Tensors {
-    /// Returns the tensor of this name.
+    /// Returns the tensor of this name, whose contents may follow later.
     ///
     /// # Errors
-    /// It does not exist, has another shape or type, or cannot be read.
+    /// It does not exist, or has another shape or type.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error>;
 
     /// Receives a layer that can have branches, and its weight.

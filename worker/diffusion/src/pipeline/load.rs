@@ -166,7 +166,7 @@ impl Loading<'_> {
         self.device
     }
 
-    /// Builds a network and loads its weights.
+    /// Builds a network, then fills its weights.
     pub(super) fn network<N>(
         &mut self,
         part: Part,
