@@ -164,7 +164,15 @@ fn a_lora_that_does_not_fit_is_refused_with_the_reason() {
         (pair(query, &[2, 64], &[64, 2])[..1].to_vec(), "missing"),
         (
             vec![(format!("{query}.hada_w1_a"), vec![2, 2])],
-            "only LoRA",
+            "LoHa is not supported",
+        ),
+        (
+            vec![(format!("{query}.lokr_w1"), vec![2, 2])],
+            "LoKr is not supported",
+        ),
+        (
+            vec![(format!("{query}.dora_scale"), vec![64, 1])],
+            "DoRA is not supported",
         ),
     ] {
         let message = refusal(&tensors);

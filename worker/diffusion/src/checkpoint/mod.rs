@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::folder;
 use crate::manifest::Manifest;
 use crate::networks::{Branches, Slot, Slots, Tensors, Weights};
-use crate::original_names::{Stored, View};
+use crate::original_names::Stored;
 use crate::single_file::Component;
 use crate::unsupported::{LFS_MESSAGE, is_lfs_pointer_file};
 use crate::weight_files::WeightFiles;
@@ -176,22 +176,13 @@ impl Checkpoint {
     /// Reads a tensor into the processor's memory, in its stored type.
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
         let Stored { name, view } = self.stored(name);
-        let stored_shape = view.stored_shape(shape);
-        let (entry, kind) = self.expect(&name, &stored_shape)?;
-        let (shape, part) = match view {
-            View::Whole => (shape, 0),
-            View::Transposed => (stored_shape.as_slice(), 0),
-            View::Third { index } => (shape, index as u64),
-        };
-        let mut tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))?;
-        let bytes = bytes_of(&mut tensor);
-        let offset = entry.offset + part * bytes.len() as u64;
-        let read = self.files[entry.file].handle.read_exact_at(bytes, offset);
+        let (entry, kind) = self.expect(&name, &view.stored_shape(shape))?;
+        let mut part = Tensor::f_empty(view.part_shape(shape), (kind, tch::Device::Cpu))?;
+        let before = view.numbers_before(shape).unsigned_abs() * kind.elt_size_in_bytes() as u64;
+        let file = &self.files[entry.file].handle;
+        let read = file.read_exact_at(bytes_of(&mut part), entry.offset + before);
         read.map_err(|e| self.bad(&name, "cannot be read".to_owned()).because(e))?;
-        match view {
-            View::Transposed => Ok(tensor.f_transpose(0, 1)?.f_contiguous()?),
-            _ => Ok(tensor),
-        }
+        Ok(view.arranged(part)?)
     }
 
     /// Returns the size of all tensors, bytes.

@@ -40,6 +40,16 @@ const ENDS: [(&str, Part); 9] = [
     (".alpha", Part::Alpha),
 ];
 
+/// Other kinds of adapters, by a part of their tensors' names.
+const OTHER_KINDS: [(&str, &str); 6] = [
+    ("dora_scale", "DoRA is"),
+    ("lora_magnitude_vector", "DoRA is"),
+    ("hada_", "LoHa is"),
+    ("lokr_", "LoKr is"),
+    ("lora_mid", "LoCon with a third matrix is"),
+    ("lora_B.bias", "LoRA with biases is"),
+];
+
 /// Reads a file: the matrices by the layer's name in the file.
 ///
 /// # Errors
@@ -61,8 +71,9 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Matrices>, String> {
         });
         let Some((layer, part)) = split else {
             return Err(format!(
-                "tensor {name}: only LoRA is supported (lora_A and lora_B, or lora_down, lora_up \
-                 and alpha), not other kinds of adapters"
+                "tensor {name}: {} not supported, only LoRA is (lora_A and lora_B, or lora_down, \
+                 lora_up and alpha)",
+                kind(name)
             ));
         };
         let tensor = tensor(&view).map_err(|problem| format!("tensor {name}: {problem}"))?;
@@ -80,6 +91,12 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Matrices>, String> {
         true => Err("contains no tensor".to_owned()),
         false => Ok(layers),
     }
+}
+
+/// Returns the kind of adapter of a tensor without use, and a verb.
+fn kind(tensor: &str) -> &'static str {
+    let found = (OTHER_KINDS.iter()).find(|(part, _)| tensor.contains(part));
+    found.map_or("other kinds of adapters are", |(_, kind)| kind)
 }
 
 fn tensor(view: &TensorView<'_>) -> Result<Tensor, String> {

@@ -21,7 +21,7 @@ use crate::manifest::Networks;
 use crate::networks::{Branch, Slot, Slots};
 use crate::request::Lora;
 use file::Matrices;
-use names::Names;
+use names::{Names, Target};
 
 /// Memory limit of the files that stay loaded for later requests, bytes.
 const MAX_CACHED_BYTES: usize = 512 << 20;
@@ -127,7 +127,7 @@ impl Loras {
         let matrices = file::read(&version.path)?;
         let mut unknown = matrices
             .keys()
-            .filter(|name| self.names.layer(name).is_none());
+            .filter(|name| self.names.targets(name).is_none());
         if let Some(first) = unknown.next() {
             return Err(format!(
                 "made for another model: {} of {} layers do not exist in this one, e.g. {first}",
@@ -141,56 +141,69 @@ impl Loras {
             bytes: 0,
         };
         for (name, matrices) in matrices {
-            let known = self.names.layer(&name);
-            let Some((layer, slot)) = known.and_then(|layer| self.slots.get_key_value(layer))
-            else {
-                continue;
-            };
-            let layer = fitted(matrices, layer, slot, device)
+            let targets = self.names.targets(&name).unwrap_or_default();
+            let slots = (targets.iter())
+                .filter_map(|target| Some((target, self.slots.get(&target.layer)?)));
+            let slots: Vec<_> = slots.collect();
+            let (layers, bytes) = fitted(&matrices, &slots, device)
                 .map_err(|problem| format!("{name}: {problem}"))?;
-            let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
-            adapter.bytes += bytes(&layer.down) + bytes(&layer.up);
-            adapter.layers.push(layer);
+            adapter.bytes += bytes;
+            adapter.layers.extend(layers);
         }
         Ok(adapter)
     }
 }
 
-/// Brings the matrices into the shapes of a layer's branch.
+/// Brings matrices into the shapes of the branches of all layers that they are for. Returns their
+/// size as well, bytes.
 fn fitted(
-    matrices: Matrices,
-    layer: &str,
-    slot: &Slot,
+    matrices: &Matrices,
+    targets: &[(&Target, &Slot)],
     device: Device,
-) -> Result<AdapterLayer, String> {
-    let (Some(down), Some(up)) = (matrices.down, matrices.up) else {
+) -> Result<(Vec<AdapterLayer>, usize), String> {
+    let (Some(down), Some(up)) = (&matrices.down, &matrices.up) else {
         return Err("one of its two matrices is missing".to_owned());
     };
-    let (outputs, inputs) = (slot.shape[0], &slot.shape[1..]);
     let rank = down.size().first().copied().unwrap_or(0);
-    let down_shape = [&[rank], inputs].concat();
-    let up_shape = [&[outputs, rank], &vec![1; inputs.len() - 1][..]].concat();
-    let fits = |tensor: &Tensor, shape: &[i64]| {
-        tensor.numel() as i64 == shape.iter().product::<i64>() && tensor.size()[0] == shape[0]
-    };
-    if rank == 0 || up.size().is_empty() || !fits(&down, &down_shape) || !fits(&up, &up_shape) {
-        return Err(format!(
-            "its shapes {:?} and {:?} do not fit a layer of shape {:?}",
-            down.size(),
-            up.size(),
-            slot.shape
-        ));
+    let (mut layers, mut bytes) = (Vec::new(), 0);
+    let mut shared: Option<Tensor> = None;
+    for (target, slot) in targets {
+        let (outputs, inputs) = (slot.shape[0], &slot.shape[1..]);
+        let down_shape = [&[rank], inputs].concat();
+        let up_shape = [&[outputs, rank], &vec![1; inputs.len() - 1][..]].concat();
+        if rank == 0
+            || up.size().is_empty()
+            || !fits(down, &down_shape)
+            || !fits(up, &target.view.stored_shape(&up_shape))
+        {
+            return Err(format!(
+                "its shapes {:?} and {:?} do not fit a layer of shape {:?}",
+                down.size(),
+                up.size(),
+                target.view.stored_shape(&slot.shape)
+            ));
+        }
+        let mut placed = |tensor: &Tensor, shape: &[i64]| {
+            let tensor = tensor.to_device(device.torch()).to_kind(slot.kind);
+            bytes += tensor.numel() * tensor.kind().elt_size_in_bytes();
+            tensor.contiguous().view(shape)
+        };
+        // The layers of one network have one type.
+        let down = shared.get_or_insert_with(|| placed(down, &down_shape));
+        let up = target.view.of(up).map_err(|error| error.to_string())?;
+        layers.push(AdapterLayer {
+            layer: target.layer.clone(),
+            down: down.shallow_clone(),
+            up: placed(&up, &up_shape),
+            factor: matrices.alpha.map_or(1.0, |alpha| alpha / rank as f64),
+        });
     }
-    let placed = |tensor: Tensor, shape: &[i64]| {
-        let tensor = tensor.to_device(device.torch());
-        tensor.to_kind(slot.kind).view(shape)
-    };
-    Ok(AdapterLayer {
-        layer: layer.to_owned(),
-        down: placed(down, &down_shape),
-        up: placed(up, &up_shape),
-        factor: matrices.alpha.map_or(1.0, |alpha| alpha / rank as f64),
-    })
+    Ok((layers, bytes))
+}
+
+/// Returns whether a matrix has a shape, except for sides of 1 at its end.
+fn fits(matrix: &Tensor, shape: &[i64]) -> bool {
+    matrix.numel() as i64 == shape.iter().product::<i64>() && matrix.size()[0] == shape[0]
 }
 
 /// LoRAs that are in effect.
