@@ -46,13 +46,13 @@ def layout(transformer: FluxTransformer2DModel) -> dict[str, list[tuple[str, int
         # Each row has the tensor's number and its own.
         index = torch.arange(shape[0])
         rows[name] = torch.stack([torch.full_like(index, number), index], 1)
-    convert = resized(single_file_utils.convert_flux_transformer_checkpoint_to_diffusers, transformer)
+    convert = single_file_utils.convert_flux_transformer_checkpoint_to_diffusers
+    convert = resized(convert, transformer)
     parts = {name: [] for name in published}
     for theirs, found in convert(rows).items():
-        begin = 0
+        begin, next_row = 0, torch.tensor([0, 1])
         for end in range(1, len(found) + 1):
-            follows = end < len(found) and torch.equal(found[end], found[end - 1] + torch.tensor([0, 1]))
-            if not follows:
+            if end == len(found) or not torch.equal(found[end], found[end - 1] + next_row):
                 number, first = found[begin].tolist()
                 parts[sources[number]].append((first, theirs, begin, end - begin))
                 begin = end

@@ -1,5 +1,6 @@
 """References of LoRA: files with each kind of names, for a tiny SDXL and a tiny FLUX.1."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -80,6 +81,23 @@ FLUX_KOHYA = [
     "single_blocks.1.linear2",
     "single_blocks.1.modulation.lin",
 ]
+# PEFT's settings, as diffusers stores them.
+METADATA = {
+    "flux_peft": {
+        "lora_adapter_metadata": json.dumps(
+            {
+                "transformer.r": RANK,
+                "transformer.lora_alpha": ALPHA,
+                "transformer.alpha_pattern": {"attn.to_k": 5.0},
+                "transformer.target_modules": FLUX_PEFT,
+                "text_encoder.r": RANK,
+                "text_encoder.lora_alpha": ALPHA,
+                "text_encoder.use_rslora": True,
+                "text_encoder.target_modules": ["q_proj", "out_proj"],
+            }
+        )
+    }
+}
 # Not among those that diffusers converts.
 FLUX_WITHOUT = ("_in.", "_in_", "adaLN")
 
@@ -127,7 +145,7 @@ def _references(
     references = {}
     for name, tensors in files.items():
         file = target / f"lora_{name}.safetensors"
-        save_file(tensors, file)
+        save_file(tensors, file, METADATA.get(name))
         file.chmod(0o644)
         pipe.load_lora_weights(target, weight_name=file.name, adapter_name=name)
         pipe.set_adapters([name], [SCALE])

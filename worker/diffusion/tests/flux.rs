@@ -138,10 +138,10 @@ fn loras_with_each_kind_of_names_agree_with_python() {
     let plain = request(&reference, reference.fact("guidance").parse().unwrap());
     for kind in ["flux_peft", "flux_kohya", "flux_published"] {
         let request = Request {
-            loras: vec![Lora {
-                path: references().join(format!("lora_{kind}.safetensors")),
-                scale: reference.fact("lora_scale").parse().unwrap(),
-            }],
+            loras: vec![Lora::new(
+                references().join(format!("lora_{kind}.safetensors")),
+                reference.fact("lora_scale").parse().unwrap(),
+            )],
             ..plain.clone()
         };
         let _attached = pipeline.attach(&request).unwrap();

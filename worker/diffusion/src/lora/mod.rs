@@ -3,14 +3,16 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `file` | reads a file |
+//! | `metadata` | PEFT's settings in its header |
 //! | `names` | the layers that its names mean |
 
 mod file;
+mod metadata;
 mod names;
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use tch::Tensor;
@@ -46,7 +48,7 @@ struct AdapterLayer {
     layer: String,
     down: Tensor,
     up: Tensor,
-    /// `alpha / rank`.
+    /// Of the product.
     factor: f64,
 }
 
@@ -74,7 +76,7 @@ impl Loras {
     pub(crate) fn attach(&self, loras: &[Lora], device: Device) -> Result<Attached<'_>, Error> {
         let mut attached = Attached(Vec::new());
         for lora in loras {
-            self.load(&lora.path, device)?;
+            self.load(lora, device)?;
             let cache = self.cache.borrow();
             for layer in cache
                 .iter()
@@ -97,11 +99,8 @@ impl Loras {
     }
 
     /// Makes a LoRA the last one of the cache, and reads it if it is not in there.
-    fn load(&self, path: &Path, device: Device) -> Result<(), Error> {
-        let invalid = |message: String| {
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            Error::invalid("loras", format!("{}: {message}", name.display()))
-        };
+    fn load(&self, Lora { path, name, .. }: &Lora, device: Device) -> Result<(), Error> {
+        let invalid = |message: String| Error::invalid("loras", format!("{name}: {message}"));
         let found = fs::metadata(path).map_err(|e| invalid(format!("cannot be read: {e}")))?;
         let version = Version {
             path: path.to_owned(),
@@ -124,15 +123,13 @@ impl Loras {
     }
 
     fn read(&self, version: Version, device: Device) -> Result<Adapter, String> {
-        let matrices = file::read(&version.path)?;
-        let mut unknown = matrices
-            .keys()
-            .filter(|name| self.names.targets(name).is_none());
+        let file = file::read(&version.path)?;
+        let mut unknown = (file.layers.keys()).filter(|name| self.names.targets(name).is_none());
         if let Some(first) = unknown.next() {
             return Err(format!(
                 "made for another model: {} of {} layers do not exist in this one, e.g. {first}",
                 unknown.count() + 1,
-                matrices.len()
+                file.layers.len()
             ));
         }
         let mut adapter = Adapter {
@@ -140,12 +137,12 @@ impl Loras {
             layers: Vec::new(),
             bytes: 0,
         };
-        for (name, matrices) in matrices {
-            let targets = self.names.targets(&name).unwrap_or_default();
+        for (name, matrices) in &file.layers {
+            let targets = self.names.targets(name).unwrap_or_default();
             let slots = (targets.iter())
                 .filter_map(|target| Some((target, self.slots.get(&target.layer)?)));
             let slots: Vec<_> = slots.collect();
-            let (layers, bytes) = fitted(&matrices, &slots, device)
+            let (layers, bytes) = fitted(matrices, file.factor(name), &slots, device)
                 .map_err(|problem| format!("{name}: {problem}"))?;
             adapter.bytes += bytes;
             adapter.layers.extend(layers);
@@ -158,6 +155,7 @@ impl Loras {
 /// size as well, bytes.
 fn fitted(
     matrices: &Matrices,
+    factor: f64,
     targets: &[(&Target, &Slot)],
     device: Device,
 ) -> Result<(Vec<AdapterLayer>, usize), String> {
@@ -195,7 +193,7 @@ fn fitted(
             layer: target.layer.clone(),
             down: down.shallow_clone(),
             up: placed(&up, &up_shape),
-            factor: matrices.alpha.map_or(1.0, |alpha| alpha / rank as f64),
+            factor,
         });
     }
     Ok((layers, bytes))

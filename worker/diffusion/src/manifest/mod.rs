@@ -173,8 +173,8 @@ impl Manifest {
         &self.folder
     }
 
-    /// Returns where a file of diffusers' layout is, relative to the folder: elsewhere for the parts
-    /// that a single file lacks.
+    /// Returns where a file of diffusers' layout is, relative to the folder. Parts that a single
+    /// file lacks are elsewhere.
     pub(crate) fn located(&self, file: &str) -> String {
         match &self.single_file {
             Some(single) => single.folders.located(file),
