@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-http bench-peers bench-engine bench-gpu build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -105,6 +105,9 @@ bench-http: setup ## measures what the queue adds to a job of a model server, ab
 
 bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU, about 45 min; ARGS="--only sdxl-1024 --rounds 5"
 	$(CARGO) run --release -p warmq-diffusion --example bench_engine -- --device cpu --python .venv-bench/bin/python $(ARGS)
+
+parity: ## prints the distances from Python's diffusers of docs/benchmarks/parity.md
+	$(CARGO) test -p warmq-diffusion --test solvers --test flux --test sdxl -- --nocapture --test-threads 1 | grep 'relative L2'
 
 bench-gpu: build-cuda .venv-bench/ready ## the same on an NVIDIA GPU
 	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) run --release --target-dir target/cuda -p warmq-diffusion --example bench_engine -- --python .venv-bench/bin/python --steps 20 $(ARGS)

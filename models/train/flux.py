@@ -1,5 +1,6 @@
 """References of FLUX.1."""
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
 )
@@ -20,7 +22,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from . import keyed
+from . import flux_layout, keyed, lora
 from .tiny import (
     CELL,
     ENCODING_SEED,
@@ -119,6 +121,19 @@ def flux(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
             **options,
         ).images
         references[f"{name}_redrawn"] = unpacked(redrawn)
+        inpaint = quiet(FluxInpaintPipeline(**pipe.components))
+        for task, strength in {"filled": 1.0, "varied": STRENGTH}.items():
+            inpainted = inpaint(
+                PROMPT,
+                image=references["encoded"],
+                mask_image=mask,
+                masked_image_latents=references["encoded"],  # has no effect
+                strength=strength,
+                generator=generator(11),
+                **size,
+                **options,
+            ).images
+            references[f"{name}_{task}"] = unpacked(inpainted)
 
     for name, prompt in {"prompt": PROMPT, "long": LONG_PROMPT}.items():
         for count, model in {"clip": dev.tokenizer, "t5": dev.tokenizer_2}.items():
@@ -128,15 +143,27 @@ def flux(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     picture = keyed.tensor("picture", [1, 3, HEIGHT, WIDTH]).clamp(-1, 1)
     references["encoded"] = encoded(dev.vae, picture)
     references["redraw_noise"] = torch.randn(noise.shape, generator=generator(11))
+    mask = torch.zeros(1, 1, HEIGHT, WIDTH)
+    mask[:, :, HEIGHT // 4 : HEIGHT // 2, WIDTH // 3 :] = 1
+    references["mask"] = torch.nn.functional.interpolate(mask, (HEIGHT // CELL, WIDTH // CELL))
     run("dev", dev, 512, guidance)
     latents = references["dev_latents"] / dev.vae.config.scaling_factor
     references["dev_picture"] = dev.vae.decode(latents + dev.vae.config.shift_factor).sample
+
+    layout = flux_layout.layout(dev.transformer)
+    (folder / "published.json").write_text(json.dumps(layout, indent=0) + "\n")
 
     schnell = FluxTransformer2DModel(**shape, guidance_embeds=False)
     schnell.load_state_dict(dev.transformer.state_dict(), strict=False)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     components = {**dev.components, "transformer": schnell, "scheduler": scheduler}
     run("schnell", quiet(FluxPipeline(**components)), 256, 0.0)
+
+    # Changes the modules of dev.
+    options = {"num_inference_steps": STEPS, "guidance_scale": guidance, "output_type": "latent"}
+    options |= {"height": HEIGHT, "width": WIDTH, "latents": packed(noise)}
+    for name, latents in lora.of_flux(dev, folder.parent, options).items():
+        references[name] = unpacked(latents)
     return references, {
         "model": "flux",
         "prompt": PROMPT,
@@ -146,6 +173,7 @@ def flux(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         "guidance": guidance,
         "timestep": 1000 * timestep,
         "encoding_seed": ENCODING_SEED,
+        "lora_scale": lora.SCALE,
     }
 
 

@@ -1,14 +1,17 @@
-"""References of LoRA: one file with PEFT's names, one with kohya's, for a tiny SDXL."""
+"""References of LoRA: files with each kind of names, for a tiny SDXL and a tiny FLUX.1."""
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from . import keyed
+from . import flux_layout, keyed
 from .tiny import PROMPT
 
 RANK, ALPHA, SCALE = 2, 3.0, 0.8
+PEFT = ("lora_A", "lora_B")
+KOHYA = ("lora_down", "lora_up")
 
 # Layers by their names in Hugging Face's layout and in the published one, and their kernel.
 UNET = {
@@ -53,13 +56,99 @@ def of_sdxl(pipe, target: Path, noise: torch.Tensor, options: dict) -> dict[str,
         for layer in TEXT:
             add(component, layer, f"lora_{short}_{layer.replace('.', '_')}")
 
+    files = {"peft": peft, "kohya": kohya}
+    return _references(pipe, target, files, {"latents": noise, **options})
+
+
+# Layers by their names in diffusers' layout; in the published one several are one.
+FLUX_PEFT = [
+    "transformer_blocks.0.attn.to_k",
+    "transformer_blocks.1.attn.add_q_proj",
+    "transformer_blocks.0.ff_context.net.0.proj",
+    "single_transformer_blocks.1.proj_mlp",
+    "single_transformer_blocks.0.proj_out",
+    "norm_out.linear",
+    "time_text_embed.guidance_embedder.linear_2",
+]
+FLUX_KOHYA = [
+    "double_blocks.0.img_attn.qkv",
+    "double_blocks.1.txt_attn.qkv",
+    "double_blocks.1.img_attn.proj",
+    "double_blocks.0.img_mlp.0",
+    "double_blocks.1.txt_mlp.2",
+    "double_blocks.0.txt_mod.lin",
+    "single_blocks.0.linear1",
+    "single_blocks.1.linear2",
+    "single_blocks.1.modulation.lin",
+]
+# PEFT's settings, as diffusers stores them.
+METADATA = {
+    "flux_peft": {
+        "lora_adapter_metadata": json.dumps(
+            {
+                "transformer.r": RANK,
+                "transformer.lora_alpha": ALPHA,
+                "transformer.alpha_pattern": {"attn.to_k": 5.0},
+                "transformer.target_modules": FLUX_PEFT,
+                "text_encoder.r": RANK,
+                "text_encoder.lora_alpha": ALPHA,
+                "text_encoder.use_rslora": True,
+                "text_encoder.target_modules": ["q_proj", "out_proj"],
+            }
+        )
+    }
+}
+# Not among those that diffusers converts.
+FLUX_WITHOUT = ("_in.", "_in_", "adaLN")
+
+
+@torch.no_grad()
+def of_flux(pipe, target: Path, options: dict) -> dict[str, torch.Tensor]:
+    """As `of_sdxl`; diffusers reads the published names with PEFT's prefix only as a whole."""
+    flux_layout.resize_lora_conversions(pipe.transformer)
+    published = {
+        name.removesuffix(".weight"): shape
+        for name, shape in flux_layout.shapes(pipe.transformer).items()
+        if name.endswith(".weight")
+    }
+    files = {"flux_peft": {}, "flux_kohya": {}, "flux_published": {}}
+
+    def add(file: str, layer: str, name: str, shape: list[int], ends: tuple[str, str]) -> None:
+        outputs, inputs = shape
+        down = keyed.tensor(f"lora/{file}.{layer}.down", [RANK, inputs])
+        up = keyed.tensor(f"lora/{file}.{layer}.up", [outputs, RANK])
+        for end, matrix in zip(ends, (down, up), strict=True):
+            files[file][f"{name}.{end}.weight"] = matrix
+        if ends == KOHYA:
+            files[file][f"{name}.alpha"] = torch.tensor(ALPHA)
+
+    modules = dict(pipe.transformer.named_modules())
+    for layer in FLUX_PEFT:
+        add("flux_peft", layer, f"transformer.{layer}", modules[layer].weight.shape, PEFT)
+    for layer in FLUX_KOHYA:
+        name = f"lora_unet_{layer.replace('.', '_')}"
+        add("flux_kohya", layer, name, published[layer], KOHYA)
+    for layer in TEXT:
+        shape = [pipe.text_encoder.config.hidden_size] * 2
+        add("flux_peft", layer, f"text_encoder.{layer}", shape, PEFT)
+        add("flux_kohya", layer, f"lora_te1_{layer.replace('.', '_')}", shape, KOHYA)
+    for layer, shape in published.items():
+        if not any(part in f"{layer}." for part in FLUX_WITHOUT):
+            add("flux_published", layer, f"base_model.model.{layer}", shape, PEFT)
+    return _references(pipe, target, files, options)
+
+
+def _references(
+    pipe, target: Path, files: dict[str, dict[str, torch.Tensor]], options: dict
+) -> dict[str, torch.Tensor]:
+    """Writes the files into the folder `target`, and computes latents with each."""
     references = {}
-    for name, tensors in {"peft": peft, "kohya": kohya}.items():
+    for name, tensors in files.items():
         file = target / f"lora_{name}.safetensors"
-        save_file(tensors, file)
+        save_file(tensors, file, METADATA.get(name))
         file.chmod(0o644)
         pipe.load_lora_weights(target, weight_name=file.name, adapter_name=name)
         pipe.set_adapters([name], [SCALE])
-        references[f"lora_{name}"] = pipe(PROMPT, latents=noise, **options).images
+        references[f"lora_{name}"] = pipe(PROMPT, **options).images
         pipe.delete_adapters(name)
     return references

@@ -1,11 +1,16 @@
 //! The diffusion engine takes the inputs of fal's image apps and answers in their shape.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
+use axum::extract::Path as UrlPath;
+use axum::http::header;
+use axum::routing::get;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::System;
 
@@ -177,8 +182,8 @@ async fn only_what_the_mask_covers_is_redrawn() {
     system.cleanup().await;
 }
 
-/// Writes a LoRA of rank 1 for one layer of the model `shapes`.
-fn write_lora(path: &Path) {
+/// Returns a LoRA of rank 1 for one layer of the model `shapes`.
+fn lora() -> Vec<u8> {
     let layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0";
     let header = json!({
         format!("{layer}.lora_A.weight"): {"dtype": "F32", "shape": [1, 96], "data_offsets": [0, 384]},
@@ -189,14 +194,14 @@ fn write_lora(path: &Path) {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.bytes());
     file.extend(numbers);
-    std::fs::write(path, file).unwrap();
+    file
 }
 
 #[tokio::test]
 async fn a_lora_changes_its_own_job_and_the_hint_stays_the_models() {
     let system = System::start().await;
     let folder = tempfile::tempdir().unwrap();
-    write_lora(&folder.path().join("waves.safetensors"));
+    std::fs::write(folder.path().join("waves.safetensors"), lora()).unwrap();
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     let mut options = WorkerOptions::diffusion("painter", APP, models);
     let loras = folder.path().to_str().unwrap().to_owned();
@@ -210,6 +215,57 @@ async fn a_lora_changes_its_own_job_and_the_hint_stays_the_models() {
     let (path, message) = refusal(&system, input(json!([{"path": "comic"}]))).await;
     assert_eq!(path, json!(["body", "loras", "0", "path"]));
     assert_eq!(message, "'comic' not found; known: waves");
+    system.cleanup().await;
+}
+
+/// Serves a LoRA whose tag is its only version at `/tagged/{tag}`, and text at `/text`.
+async fn serve_loras() -> SocketAddr {
+    let tagged = |UrlPath(tag): UrlPath<String>| async move { ([(header::ETAG, tag)], lora()) };
+    let routes = axum::Router::new()
+        .route("/tagged/{tag}", get(tagged))
+        .route("/text", get(|| async { "no LoRA" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    address
+}
+
+#[tokio::test]
+async fn a_lora_at_a_url_is_applied_and_stays_on_disk_for_later_jobs() {
+    let system = System::start().await;
+    let cache = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let mut options = WorkerOptions::diffusion("painter", APP, models);
+    let folder = cache.path().to_str().unwrap();
+    let flags = ["--lora-cache", folder, "--fetch-allow", "127.0.0.1"];
+    options.args.extend(flags.map(str::to_owned));
+    let _painter = system.worker(options).await;
+    let address = serve_loras().await;
+    let with = |path: &str| {
+        let lora = json!({"path": format!("http://{address}{path}"), "scale": 2.0});
+        json!({"seed": 3, "steps": 4, "loras": [lora]})
+    };
+    let files = || cache.path().read_dir().unwrap().count();
+    let plain = pixels(&system, json!({"seed": 3, "steps": 4})).await;
+    let waves = pixels(&system, with("/tagged/a")).await;
+    assert!(waves != plain);
+    assert!(pixels(&system, with("/tagged/a")).await == waves);
+    assert_eq!(files(), 1);
+    assert!(pixels(&system, with("/tagged/b")).await == waves);
+    assert_eq!(files(), 2);
+
+    let (path, message) = refusal(&system, with("/missing")).await;
+    assert_eq!(path, json!(["body", "loras", "0", "path"]));
+    assert!(message.contains("answered 404"), "{message}");
+    let (_, message) = refusal(&system, with("/text")).await;
+    assert!(
+        message.contains("/text: not a safetensors file"),
+        "{message}"
+    );
+    let hub = json!({"loras": [{"path": "owner/name"}]});
+    let (path, message) = refusal(&system, hub).await;
+    assert_eq!(path, json!(["body", "loras", "0", "path"]));
+    assert!(message.contains("/owner/name/resolve/main/"), "{message}");
     system.cleanup().await;
 }
 

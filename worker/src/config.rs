@@ -11,6 +11,7 @@ use warmq_fetch::Allowed;
 use warmq_types::ids::{AppId, RunnerId};
 
 use crate::engine::{self, EngineKind, http};
+use crate::input_files::DiskCache;
 
 /// Length limit of a name, which leaves room for a slot's number.
 const MAX_NAME_LEN: usize = 72;
@@ -39,6 +40,13 @@ pub struct Args {
     /// Folder of LoRA files that jobs may name [default: none]
     #[arg(long, env = "WARMQ_LORAS", value_name = "FOLDER")]
     pub loras: Option<String>,
+    /// Folder for LoRA files that jobs name by URL, which workers can share [default: warmq/loras
+    /// in the user's cache folder]
+    #[arg(long, env = "WARMQ_LORA_CACHE", value_name = "FOLDER")]
+    pub lora_cache: Option<String>,
+    /// Size limit of that folder [default: 8GiB]
+    #[arg(long, env = "WARMQ_LORA_CACHE_SIZE", value_name = "SIZE")]
+    pub lora_cache_size: Option<String>,
     /// Memory budget for the loaded models of one runner [default: 512MiB]
     #[arg(long, env = "WARMQ_MEMORY_BUDGET", value_name = "SIZE")]
     pub memory_budget: Option<String>,
@@ -91,6 +99,8 @@ pub struct Config {
     pub hang_grace: Duration,
     /// Private addresses that URLs in inputs may resolve to.
     pub fetch_allow: Allowed,
+    /// LoRA files that jobs name by URL.
+    pub lora_cache: DiskCache,
 }
 
 impl Config {
@@ -110,6 +120,9 @@ impl Config {
         let upstream = http::options::Options::read(from, &args.http);
         let models = from.take::<PathBuf>("models", args.models.as_deref(), "./models");
         let loras = from.take_optional::<PathBuf>("loras", args.loras.as_deref());
+        let lora_cache = from.take_optional::<PathBuf>("lora_cache", args.lora_cache.as_deref());
+        let lora_cache_size =
+            from.take::<ByteSize>("lora_cache_size", args.lora_cache_size.as_deref(), "8GiB");
         let memory_budget =
             from.take::<Budget>("memory_budget", args.memory_budget.as_deref(), "512MiB");
         let device = from.take::<Device>("device", args.device.as_deref(), "auto");
@@ -150,11 +163,24 @@ impl Config {
                 drain_timeout: Duration::from_secs(drain_s?),
                 hang_grace: Duration::from_secs(hang_s?),
                 fetch_allow: fetch_allow?,
+                lora_cache: DiskCache::new(
+                    lora_cache.unwrap_or_else(default_lora_cache),
+                    lora_cache_size?.0,
+                ),
             })
         };
         let config = config();
         settings.finish(config)
     }
+}
+
+/// Returns the folder for files from URLs: in the user's cache folder, by the XDG specification.
+fn default_lora_cache() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = cache.or_else(home).unwrap_or_else(std::env::temp_dir);
+    cache.join("warmq/loras")
 }
 
 /// Reads a number within `range`; records any other value as a problem.

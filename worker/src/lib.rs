@@ -176,6 +176,7 @@ async fn connect(
     let file_fetcher = FileFetcher {
         artifacts: artifacts.clone(),
         web: Fetcher::new(config.fetch_allow.clone())?,
+        cache: config.lora_cache.clone(),
     };
     Ok(Some(WorkerContext {
         cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),

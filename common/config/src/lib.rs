@@ -57,6 +57,8 @@ const KNOWN: &[&str] = &[
     "engine",
     "models",
     "loras",
+    "lora_cache",
+    "lora_cache_size",
     "memory_budget",
     "device",
     "concurrency",

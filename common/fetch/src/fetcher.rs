@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::{Host, Url};
@@ -75,11 +75,36 @@ impl Fetcher {
         max_bytes: usize,
         timeout: Duration,
     ) -> Result<Fetched, Error> {
-        let target = self.target(url)?;
-        match tokio::time::timeout(timeout, self.follow(target, max_bytes)).await {
+        let fetched = async { self.open(url, max_bytes).await?.read().await };
+        match tokio::time::timeout(timeout, fetched).await {
             Ok(fetched) => fetched,
             Err(_) => Err(Error::Timeout),
         }
+    }
+
+    /// As [`Fetcher::get`], but leaves the body of the response to be read, and time to the caller.
+    ///
+    /// # Errors
+    /// As [`Fetcher::get`].
+    pub async fn open(&self, url: &str, max_bytes: usize) -> Result<Resource, Error> {
+        let response = self.follow(self.target(url)?).await?;
+        let host = host(response.url());
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            return Err(Error::Status { host, status });
+        }
+        let announced = response.content_length().unwrap_or(0);
+        if usize::try_from(announced).map_or(true, |announced| announced > max_bytes) {
+            return Err(Error::TooLarge {
+                limit_bytes: max_bytes,
+            });
+        }
+        Ok(Resource {
+            response,
+            host,
+            max_bytes,
+            read_bytes: 0,
+        })
     }
 
     /// Posts `body` to `url` and returns the status, 3xx too, within `timeout`. The response's body
@@ -101,13 +126,13 @@ impl Fetcher {
         Ok(answer.map_err(|error| for_strangers(error, host))?.status())
     }
 
-    async fn follow(&self, mut target: Url, max_bytes: usize) -> Result<Fetched, Error> {
+    async fn follow(&self, mut target: Url) -> Result<Response, Error> {
         for _ in 0..=MOST_REDIRECTS {
             let response = self.client.get(target.clone()).send().await;
             let response = response.map_err(|error| for_strangers(error, host(&target)))?;
             match redirect(&response) {
                 Some(location) => target = self.checked(target.join(location)?)?,
-                None => return read(response, host(&target), max_bytes).await,
+                None => return Ok(response),
             }
         }
         Err(Error::Redirects(MOST_REDIRECTS))
@@ -166,33 +191,60 @@ fn redirect(response: &Response) -> Option<&str> {
     }
 }
 
-async fn read(mut response: Response, host: String, max_bytes: usize) -> Result<Fetched, Error> {
-    let too_large = Error::TooLarge {
-        limit_bytes: max_bytes,
-    };
-    if !response.status().is_success() {
-        let status = response.status().as_u16();
-        return Err(Error::Status { host, status });
+/// A successful response whose body is still to be read.
+#[derive(Debug)]
+pub struct Resource {
+    response: Response,
+    host: String,
+    max_bytes: usize,
+    read_bytes: usize,
+}
+
+impl Resource {
+    /// Returns what changes with the resource: its tag, time of modification and length; `None` if
+    /// the host gives none of them.
+    pub fn version(&self) -> Option<String> {
+        let length = self.response.content_length();
+        let known = [
+            self.header(&ETAG),
+            self.header(&LAST_MODIFIED),
+            length.map(|length| length.to_string()),
+        ];
+        let is_known = known.iter().any(Option::is_some);
+        is_known.then(|| known.map(Option::unwrap_or_default).join("\n"))
     }
-    let announced = response.content_length().unwrap_or(0);
-    if usize::try_from(announced).map_or(true, |announced| announced > max_bytes) {
-        return Err(too_large);
-    }
-    let content_type = response.headers().get(CONTENT_TYPE);
-    let content_type = content_type.and_then(|text| Some(text.to_str().ok()?.to_owned()));
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) =
-        (response.chunk().await).map_err(|error| for_strangers(error, host.clone()))?
-    {
-        if bytes.len() + chunk.len() > max_bytes {
-            return Err(too_large);
+
+    /// Returns the next piece of the body; `None` after the last one.
+    ///
+    /// # Errors
+    /// The connection broke, or the body exceeds the limit.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        let chunk = self.response.chunk().await;
+        let chunk = chunk.map_err(|error| for_strangers(error, self.host.clone()))?;
+        self.read_bytes += chunk.as_ref().map_or(0, Bytes::len);
+        if self.read_bytes > self.max_bytes {
+            return Err(Error::TooLarge {
+                limit_bytes: self.max_bytes,
+            });
         }
-        bytes.extend_from_slice(&chunk);
+        Ok(chunk)
     }
-    Ok(Fetched {
-        bytes: bytes.freeze(),
-        content_type,
-    })
+
+    async fn read(mut self) -> Result<Fetched, Error> {
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Fetched {
+            bytes: bytes.freeze(),
+            content_type: self.header(&CONTENT_TYPE),
+        })
+    }
+
+    fn header(&self, name: &HeaderName) -> Option<String> {
+        let value = self.response.headers().get(name)?;
+        Some(value.to_str().ok()?.to_owned())
+    }
 }
 
 /// Classifies the client's error for a stranger. Its URL may contain a secret, so no log has it.

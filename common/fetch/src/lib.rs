@@ -30,4 +30,4 @@ mod resolver;
 
 pub use allowed::Allowed;
 pub use error::Error;
-pub use fetcher::{Fetched, Fetcher};
+pub use fetcher::{Fetched, Fetcher, Resource};

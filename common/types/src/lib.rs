@@ -6,6 +6,7 @@
 //! | [`ids`] | newtypes: job, app, runner, epoch, fence, namespace |
 //! | [`hint`], [`hint_path`] | hints, and the input field that contains one |
 //! | [`input_schema`], [`field_name`] | readers of an app's input schema; wrong names of fields |
+//! | [`input_cost`] | the limit of a job's cost in that schema |
 //! | [`state`] | the job's state machine, a pure function |
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`attempt`] | an attempt's lease and outcome |
@@ -26,6 +27,7 @@ pub mod hint;
 pub mod hint_path;
 pub mod http;
 pub mod ids;
+pub mod input_cost;
 pub mod input_schema;
 pub mod job;
 pub mod message;

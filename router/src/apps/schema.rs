@@ -6,6 +6,7 @@ use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 use warmq_types::field_name;
 use warmq_types::hint_path::HintPath;
+use warmq_types::input_cost;
 use warmq_types::input_schema;
 use warmq_types::job::FieldError;
 use warmq_types::text::shortened;
@@ -58,9 +59,9 @@ impl InputSchema {
             }
             problems.extend(self.problems_of(&error));
         }
-        if !problems.is_empty()
-            && let Some(problem) = self.wrapped(input)
-        {
+        if problems.is_empty() {
+            problems.extend(input_cost::excess(&self.schema, input));
+        } else if let Some(problem) = self.wrapped(input) {
             problems = vec![problem];
         }
         problems.truncate(MAX_PROBLEMS);
@@ -193,6 +194,21 @@ mod tests {
 
     fn problems(schema: Value, mut input: Value) -> Vec<FieldError> {
         InputSchema::compile(schema).unwrap().check(&mut input)
+    }
+
+    #[test]
+    fn a_cost_beyond_the_schemas_limit_is_a_problem_if_there_is_no_other() {
+        let schema = json!({
+            "properties": {"steps": {"type": "integer"}},
+            "x-warmq-cost": {"limit": 100, "factors": [{"fields": ["/steps"], "default": 1}]},
+        });
+        let problems = |steps: Value| problems(schema.clone(), json!({"steps": steps}));
+        assert!(problems(json!(100)).is_empty());
+        assert_eq!(
+            places(&problems(json!(101.0))),
+            [(json!(["body", "steps"]), "out_of_range")]
+        );
+        assert_eq!(places(&problems(json!("101"))).len(), 1);
     }
 
     fn places(problems: &[FieldError]) -> Vec<(Value, &str)> {

@@ -53,10 +53,25 @@ pub struct Request {
 /// A LoRA for one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
-    /// A safetensors file with PEFT's or kohya's names.
+    /// A safetensors file with PEFT's or kohya's names, or the published ones.
     pub path: PathBuf,
+    /// What errors call it.
+    pub name: String,
     /// Factor of its effect; 1 is what it was trained for.
     pub scale: f64,
+}
+
+impl Lora {
+    /// Creates a LoRA that errors call by its file's name.
+    pub fn new(path: impl Into<PathBuf>, scale: f64) -> Self {
+        let path = path.into();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            name: name.into_owned(),
+            path,
+            scale,
+        }
+    }
 }
 
 impl Default for Request {

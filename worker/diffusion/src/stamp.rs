@@ -19,7 +19,7 @@ impl Stamp {
     pub(crate) fn of(model: &Path) -> Self {
         let mut files = Vec::new();
         let paths: Vec<PathBuf> = match model.is_file() {
-            true => with_tokenizers(model).collect(),
+            true => with_parts(model).collect(),
             false => entries(model).collect(),
         };
         for path in paths {
@@ -37,11 +37,13 @@ impl Stamp {
     }
 }
 
-/// Returns a single file and the folders that may have its tokenizer.
-fn with_tokenizers(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let shared = file.with_file_name(single_file::TOKENIZER);
-    let own = file.with_extension("").join(single_file::TOKENIZER);
-    [file.to_owned(), shared, own].into_iter()
+/// Returns a single file and the folders that may have its other parts.
+fn with_parts(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let parts = single_file::part_names().flat_map(|part| {
+        let own = file.with_extension("").join(part);
+        [file.with_file_name(part), own]
+    });
+    [file.to_owned()].into_iter().chain(parts)
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {

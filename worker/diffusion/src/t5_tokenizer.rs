@@ -15,10 +15,15 @@ pub(crate) const FILE: &str = "tokenizer_2/tokenizer.json";
 const PAD: &str = "<pad>";
 const END: &str = "</s>";
 
-/// Reads the tokenizer of a model's folder.
-pub(crate) fn load(folder: &Path, model: &str, context: usize) -> Result<Tokenizer, Error> {
-    let text = read_text(folder, model, FILE)?;
-    let unusable = |e: tokenizers::Error| bad(model, FILE, "unusable").because(e);
+/// Reads the tokenizer from a file of a model's folder.
+pub(crate) fn load(
+    folder: &Path,
+    model: &str,
+    file: &str,
+    context: usize,
+) -> Result<Tokenizer, Error> {
+    let text = read_text(folder, model, file)?;
+    let unusable = |e: tokenizers::Error| bad(model, file, "unusable").because(e);
     let mut inner: tokenizers::Tokenizer = text.parse().map_err(unusable)?;
     // The file may have the settings of its last use.
     inner.with_padding(None);
@@ -28,14 +33,14 @@ pub(crate) fn load(folder: &Path, model: &str, context: usize) -> Result<Tokeniz
     };
     inner.with_truncation(Some(truncation)).map_err(unusable)?;
     let id = |token: &str| {
-        let missing = || bad(model, FILE, format!("has no token {token:?}"));
+        let missing = || bad(model, file, format!("has no token {token:?}"));
         inner.token_to_id(token).ok_or_else(missing)
     };
     let (pad, end) = (id(PAD)?, id(END)?);
     if inner.encode("", true).map_err(unusable)?.get_ids() != [end] {
         return Err(bad(
             model,
-            FILE,
+            file,
             format!("does not end a prompt with {END:?}"),
         ));
     }
@@ -50,7 +55,7 @@ mod tests {
 
     fn tokenizer(context: usize) -> Tokenizer {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references/flux");
-        load(folder.as_ref(), "flux", context).unwrap()
+        load(folder.as_ref(), "flux", FILE, context).unwrap()
     }
 
     #[test]
@@ -82,7 +87,7 @@ mod tests {
             (without_end.to_string(), "does not end"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = load(folder.path(), "flux", 8).err();
+            let error = load(folder.path(), "flux", FILE, 8).err();
             let message = error.map(|error| error.to_string()).unwrap_or_default();
             assert!(message.contains(named), "{named}: {message:?}");
         }

@@ -35,12 +35,18 @@ impl WeightFiles {
     /// # Errors
     /// There are none, or the index is damaged.
     pub(crate) fn find(manifest: &Manifest, stem: &str) -> Result<Self, Error> {
-        if let Some(file) = &manifest.single_file {
+        let component = Component::of(manifest, stem);
+        if let Some(file) = manifest
+            .single_file
+            .as_ref()
+            .filter(|_| component.is_some())
+        {
             return Ok(Self {
-                names: vec![file.clone()],
-                component: Component::of(manifest, stem),
+                names: vec![file.name.clone()],
+                component,
             });
         }
+        let stem = &manifest.located(stem);
         let exists = |name: &str| manifest.folder().join(name).is_file();
         for variant in VARIANTS {
             let single = format!("{stem}{variant}.safetensors");

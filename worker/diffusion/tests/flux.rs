@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use support::keyed_model::{KeyedModel, references, tensor};
 use support::reference::Reference;
 use tch::{Kind, Tensor};
-use warmq_diffusion::{Dtype, EncodedPrompts, Networks, Observer, Picture, Pipeline, Request};
+use warmq_diffusion::{
+    Dtype, EncodedPrompts, Lora, Networks, Observer, Picture, Pipeline, Request, Start,
+};
 
 const TRANSFORMER: &str = "transformer/config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -81,6 +83,19 @@ fn denoises_as_in_python(
     let (start, noise) = (reference.start(), &reference.tensors["redraw_noise"]);
     let redrawn = pipeline.redraw(&start, noise, &prompts, &request);
     reference.holds(&format!("{name}_redrawn"), &redrawn.unwrap());
+
+    let start = Start {
+        mask: Some(reference.tensors["mask"].shallow_clone()),
+        ..start
+    };
+    for (task, strength) in [("filled", Some(1.0)), ("varied", request.strength)] {
+        let request = Request {
+            strength,
+            ..request.clone()
+        };
+        let inpainted = pipeline.redraw(&start, noise, &prompts, &request);
+        reference.holds(&format!("{name}_{task}"), &inpainted.unwrap());
+    }
     (reference, prompts)
 }
 
@@ -113,6 +128,27 @@ fn schnell_agrees_with_python() {
     let noise = &reference.tensors["noise"];
     let [one, other] = [0.0, 7.0].map(|g| pipeline.predict(noise, 600.0, &prompts, g).unwrap());
     assert_eq!(one, other, "schnell has no guidance");
+}
+
+#[test]
+fn loras_with_each_kind_of_names_agree_with_python() {
+    let pipeline = KeyedModel::new("flux").load().unwrap();
+    let reference = reference();
+    let noise = &reference.tensors["noise"];
+    let plain = request(&reference, reference.fact("guidance").parse().unwrap());
+    for kind in ["flux_peft", "flux_kohya", "flux_published"] {
+        let request = Request {
+            loras: vec![Lora::new(
+                references().join(format!("lora_{kind}.safetensors")),
+                reference.fact("lora_scale").parse().unwrap(),
+            )],
+            ..plain.clone()
+        };
+        let _attached = pipeline.attach(&request).unwrap();
+        let prompts = pipeline.encode(&request).unwrap();
+        let latents = pipeline.denoise(noise, &prompts, &request).unwrap();
+        reference.holds(&format!("lora_{kind}"), &latents);
+    }
 }
 
 /// Counts calls and previews.
@@ -178,41 +214,51 @@ fn defaults_are_those_of_the_cards_and_sizes_are_multiples_of_16() {
 fn a_folder_of_another_kind_is_refused_by_name() {
     for (file, key, value, named) in [
         (TRANSFORMER, "patch_size", json!(2), "patch_size"),
-        (TRANSFORMER, "in_channels", json!(384), "latent_channels"),
+        (TRANSFORMER, "in_channels", json!(384), "in_channels / 4"),
         (TRANSFORMER, "out_channels", json!(32), "out_channels"),
-        (TRANSFORMER, "joint_attention_dim", json!(64), "text_width"),
+        (
+            TRANSFORMER,
+            "joint_attention_dim",
+            json!(64),
+            "joint_attention_dim",
+        ),
         (
             TRANSFORMER,
             "pooled_projection_dim",
             json!(64),
-            "pooled_width",
+            "pooled_projection_dim is not hidden_size of text_encoder/config.json",
         ),
-        (TRANSFORMER, "axes_dims_rope", json!([4, 6, 8]), "rope_axes"),
-        (TRANSFORMER, "num_layers", json!(0), "blocks"),
+        (
+            TRANSFORMER,
+            "axes_dims_rope",
+            json!([4, 6, 8]),
+            "axes_dims_rope",
+        ),
+        (TRANSFORMER, "num_layers", json!(0), "num_layers"),
         (
             "text_encoder_2/config.json",
             "feed_forward_proj",
             json!("relu"),
             "feed_forward_proj",
         ),
-        ("text_encoder_2/config.json", "d_kv", json!(0), "t5"),
+        ("text_encoder_2/config.json", "d_kv", json!(0), "d_kv"),
         (
             "text_encoder_2/config.json",
             "relative_attention_max_distance",
             json!(8),
-            "distance",
+            "relative_attention_max_distance",
         ),
         (
             "text_encoder_2/config.json",
             "relative_attention_num_buckets",
             json!(3),
-            "buckets",
+            "relative_attention_num_buckets",
         ),
         (
             "text_encoder_2/config.json",
             "layer_norm_epsilon",
             json!(0.0),
-            "norm_epsilon",
+            "layer_norm_epsilon",
         ),
         (
             "vae/config.json",
@@ -227,7 +273,12 @@ fn a_folder_of_another_kind_is_refused_by_name() {
             "use_quant_conv",
         ),
         (SCHEDULER, "use_beta_sigmas", json!(true), "use_beta_sigmas"),
-        (SCHEDULER, "base_image_seq_len", json!(4096), "flow.shift"),
+        (
+            SCHEDULER,
+            "base_image_seq_len",
+            json!(4096),
+            "base_image_seq_len",
+        ),
         (SCHEDULER, "shift_terminal", json!(1.5), "shift_terminal"),
         (
             "model_index.json",
@@ -253,6 +304,7 @@ fn a_folder_of_another_kind_is_refused_by_name() {
         let error = folder.manifest().err().map(|error| error.to_string());
         let message = error.unwrap_or_default();
         assert!(message.contains(named), "{key} {value}: {message:?}");
+        assert!(!message.contains("manifest.json"), "{message:?}");
     }
 }
 

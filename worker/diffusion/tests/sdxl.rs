@@ -111,10 +111,10 @@ fn loras_of_both_kinds_of_files_agree_with_python_for_their_request_only() {
     };
     let plain = request(&reference);
     let with = |kind: &str| Request {
-        loras: vec![Lora {
-            path: references().join(format!("lora_{kind}.safetensors")),
-            scale: reference.fact("lora_scale").parse().unwrap(),
-        }],
+        loras: vec![Lora::new(
+            references().join(format!("lora_{kind}.safetensors")),
+            reference.fact("lora_scale").parse().unwrap(),
+        )],
         ..plain.clone()
     };
     for kind in ["peft", "kohya", "peft"] {
@@ -137,10 +137,7 @@ fn a_lora_that_does_not_fit_is_refused_with_the_reason() {
             .collect();
         Tensor::write_safetensors(&tensors, &path).unwrap();
         let request = Request {
-            loras: vec![Lora {
-                path: path.clone(),
-                scale: 1.0,
-            }],
+            loras: vec![Lora::new(path.clone(), 1.0)],
             ..request(&reference())
         };
         let error = pipeline.generate(&request, &mut ()).unwrap_err();
@@ -164,17 +161,22 @@ fn a_lora_that_does_not_fit_is_refused_with_the_reason() {
         (pair(query, &[2, 64], &[64, 2])[..1].to_vec(), "missing"),
         (
             vec![(format!("{query}.hada_w1_a"), vec![2, 2])],
-            "only LoRA",
+            "LoHa is not supported",
+        ),
+        (
+            vec![(format!("{query}.lokr_w1"), vec![2, 2])],
+            "LoKr is not supported",
+        ),
+        (
+            vec![(format!("{query}.dora_scale"), vec![64, 1])],
+            "DoRA is not supported",
         ),
     ] {
         let message = refusal(&tensors);
         assert!(message.contains(reason), "{message}");
     }
     let missing = Request {
-        loras: vec![Lora {
-            path: folder.path().join("missing.safetensors"),
-            scale: 1.0,
-        }],
+        loras: vec![Lora::new(folder.path().join("missing.safetensors"), 1.0)],
         ..Request::default()
     };
     assert!(pipeline.generate(&missing, &mut ()).is_err());

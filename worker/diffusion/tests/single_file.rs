@@ -363,7 +363,7 @@ fn files_that_are_not_whole_models_are_refused_with_the_reason() {
         tensors
     };
     for (tensors, reason) in [
-        (with("double_blocks.0.img_mod.lin.weight"), "FLUX.1"),
+        (with("joint_blocks.0.x"), "Stable Diffusion 3"),
         (with("edm_mean"), "edm_mean"),
         (
             with("model.diffusion_model.input_blocks.0.1.w"),

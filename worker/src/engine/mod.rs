@@ -24,7 +24,7 @@ pub mod timed;
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -252,6 +252,12 @@ pub trait Engine {
 pub trait RunContext {
     /// Returns the file that an input field names, if any.
     fn file(&self, field: &str) -> Option<&[u8]>;
+
+    /// Returns the path of the large file that a text of the input names, if any.
+    fn path(&self, text: &str) -> Option<&Path> {
+        let _ = text;
+        None
+    }
 
     /// Reports progress. `Break` means that the job is cancelled: end with [`Failure::Cancelled`].
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;

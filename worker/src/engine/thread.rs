@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -307,6 +308,10 @@ struct Context<'a> {
 impl RunContext for Context<'_> {
     fn file(&self, field: &str) -> Option<&[u8]> {
         self.files.get(field).map(|bytes| bytes.as_ref())
+    }
+
+    fn path(&self, text: &str) -> Option<&Path> {
+        self.files.path(text)
     }
 
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {

@@ -144,7 +144,7 @@ impl Engine for Timed {
             device: "none".to_owned(),
             models: Vec::new(),
             input_schema: input::schema::<Input>(),
-            files: vec![FileField {
+            files: vec![FileField::InMemory {
                 name: FILE_URL,
                 max_bytes: MAX_FILE_BYTES,
             }],

@@ -6,6 +6,8 @@ use warmq_fetch::Error as Web;
 pub(super) enum Error {
     #[error("not a file reference: expected a data: URI or an http(s):// URL")]
     NoSource,
+    #[error("a data: URI is not supported here: expected an http(s):// URL")]
+    NoUrl,
     #[error("invalid data: URI: {0}")]
     Data(String),
     #[error("the file is larger than {max_bytes} bytes")]
@@ -16,6 +18,8 @@ pub(super) enum Error {
     Web(Web),
     #[error("the file cannot be fetched now: {0}; submit the job again later, or upload the file")]
     Unavailable(Web),
+    #[error("the runner cannot keep the file: its disk failed or is full")]
+    Disk(#[source] std::io::Error),
     #[error("the storage failed to read the file: {0}")]
     Storage(#[source] warmq_objects::Error),
 }

@@ -21,6 +21,7 @@ use warmq_types::state::JobState;
 use warmq_worker::config::Config;
 use warmq_worker::context::Intervals;
 use warmq_worker::engine::{EngineKind, Options};
+use warmq_worker::input_files::DiskCache;
 
 /// Timeout that suffices on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -97,6 +98,7 @@ impl World {
             drain_timeout: Duration::from_secs(10),
             hang_grace: Duration::from_secs(2),
             fetch_allow: warmq_fetch::Allowed::default(),
+            lora_cache: DiskCache::new(self.testbed.folder().join("loras"), 1 << 30),
         }
     }
 

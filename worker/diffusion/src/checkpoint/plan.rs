@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use super::arena::Arena;
 use super::fill::Fill;
+use super::span::Span;
 use super::{Checkpoint, Destination};
 use crate::error::Error;
 use crate::networks::{Branches, Slot, Slots, Tensors};
@@ -29,6 +30,14 @@ impl<'a> Plan<'a> {
         }
     }
 
+    fn fill(&self, name: &str, span: Span, tensor: &Tensor) {
+        self.fills.borrow_mut().push(Fill {
+            name: name.to_owned(),
+            span,
+            tensor: tensor.shallow_clone(),
+        });
+    }
+
     /// Returns the tensors to fill, and the layers that can have branches.
     pub(super) fn into_parts(self) -> (Vec<Fill>, Slots) {
         (self.fills.into_inner(), self.slots.into_inner())
@@ -39,22 +48,27 @@ impl Tensors for Plan<'_> {
     /// Returns a tensor that is to be filled.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
         let Stored { name, view } = self.checkpoint.stored(name);
-        let stored_shape = view.stored_shape(shape);
-        let stored = self.checkpoint.span(&name, &stored_shape)?;
-        let (span, shape) = match view {
-            View::Whole => (stored, shape),
-            View::Transposed => (stored, stored_shape.as_slice()),
-            View::Third { index } => (stored.part(index * stored.len / 3, stored.len / 3), shape),
-        };
-        let tensor = self.arena.borrow_mut().tensor(shape)?;
-        self.fills.borrow_mut().push(Fill {
-            name,
-            span,
-            tensor: tensor.shallow_clone(),
-        });
+        let stored = self.checkpoint.span(&name, &view.stored_shape(shape))?;
+        let shape_in_file = view.part_shape(shape);
+        let tensor = self.arena.borrow_mut().tensor(&shape_in_file)?;
+        let before = view.numbers_before(shape).unsigned_abs() as usize;
+        let span = stored.part(before, tensor.numel());
         match view {
-            View::Transposed => Ok(tensor.f_transpose(0, 1)?),
-            _ => Ok(tensor),
+            View::Whole | View::Rows { .. } => {
+                self.fill(&name, span, &tensor);
+                Ok(tensor)
+            }
+            View::Transposed => {
+                self.fill(&name, span, &tensor);
+                Ok(tensor.f_transpose(0, 1)?)
+            }
+            View::Swapped => {
+                let (rows, numbers) = (shape_in_file[0] / 2, span.len / 2);
+                let (first, second) = (span.part(0, numbers), span.part(numbers, numbers));
+                self.fill(&name, second, &tensor.f_narrow(0, 0, rows)?);
+                self.fill(&name, first, &tensor.f_narrow(0, rows, rows)?);
+                Ok(tensor)
+            }
         }
     }
 

@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 use super::allowed;
 use super::folder::Folder;
 use crate::error::Error;
-use crate::manifest::{Defaults, FluxSpec, FluxTransformerSpec, ImageSizes, T5Spec, VaeSpec};
+use crate::manifest::{
+    Defaults, FlowCurve, FlowMatchSpec, FlowShift, FluxTransformerSpec, ImageSizes, SigmaSpacing,
+    T5Spec, VaeSpec,
+};
 
 /// Tokens of T5 in a prompt: dev's and schnell's, as their cards have them.
 const DEV_CONTEXT: usize = 512;
@@ -20,17 +23,39 @@ const DEFAULT_SIDE: u32 = 1024;
 const MIN_SIDE: u32 = 64;
 const MAX_SIDE: u32 = 2048;
 
-const TRANSFORMER: &str = "transformer/config.json";
+pub(super) const TRANSFORMER: &str = "transformer/config.json";
 const T5: &str = "text_encoder_2/config.json";
 
-/// Reads the configs of the transformer and T5.
-pub(super) fn read(folder: Folder<'_>) -> Result<FluxSpec, Error> {
-    let transformer: TransformerConfig = folder.config(TRANSFORMER, check_transformer)?;
-    let transformer = transformer.spec();
-    let transformer = transformer.map_err(|message| folder.bad(TRANSFORMER, message))?;
-    let t5: T5Config = folder.config(T5, check_t5)?;
-    let t5 = t5.spec(&transformer);
-    Ok(FluxSpec { transformer, t5 })
+/// Reads the config of the transformer.
+pub(super) fn transformer(folder: Folder<'_>) -> Result<FluxTransformerSpec, Error> {
+    let config: TransformerConfig = folder.config(TRANSFORMER, check_transformer)?;
+    let spec = config.spec();
+    spec.map_err(|message| folder.bad(TRANSFORMER, message))
+}
+
+/// Reads the config of T5. `transformer`: the network that reads the text states.
+pub(super) fn t5(folder: Folder<'_>, transformer: &FluxTransformerSpec) -> Result<T5Spec, Error> {
+    let config: T5Config = folder.config(T5, check_t5)?;
+    Ok(config.spec(transformer))
+}
+
+/// Returns the flow of dev's or schnell's scheduler.
+pub(super) fn published_flow(transformer: &FluxTransformerSpec) -> FlowMatchSpec {
+    FlowMatchSpec {
+        num_train_timesteps: 1000,
+        shift: match transformer.guidance {
+            true => FlowShift::BySize {
+                base_shift: 0.5,
+                max_shift: 1.15,
+                base_tokens: 256,
+                max_tokens: 4096,
+                curve: FlowCurve::Exponential,
+            },
+            false => FlowShift::Fixed(1.0),
+        },
+        shift_terminal: None,
+        sigma_spacing: SigmaSpacing::Timesteps,
+    }
 }
 
 /// Returns the sizes of pictures: a token has two latent cells along a side.
@@ -44,8 +69,8 @@ pub(super) fn sizes(vae: &VaeSpec) -> ImageSizes {
 }
 
 /// Returns the defaults of the models' cards.
-pub(super) fn defaults(spec: &FluxSpec) -> Defaults {
-    let (steps, guidance) = match spec.transformer.guidance {
+pub(super) fn defaults(transformer: &FluxTransformerSpec) -> Defaults {
+    let (steps, guidance) = match transformer.guidance {
         true => (28, 3.5),
         false => (4, 0.0),
     };
@@ -160,7 +185,6 @@ impl Default for T5Config {
 }
 
 impl T5Config {
-    /// `transformer`: the network that reads the text states.
     fn spec(self, transformer: &FluxTransformerSpec) -> T5Spec {
         T5Spec {
             hidden_size: self.d_model,

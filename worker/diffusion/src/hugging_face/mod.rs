@@ -3,9 +3,11 @@
 //! other key of a config changes nothing, or refuses the model by name.
 
 mod allowed;
+pub(crate) mod defaults;
 mod flow_match;
 mod flux;
 mod folder;
+mod keys;
 mod scheduler;
 mod text;
 mod unet;
@@ -18,11 +20,13 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::manifest::{
-    Defaults, ImageSizes, Manifest, Networks, SchedulerSpec, SdSpec, SdxlSpec, VaeSpec,
+    Defaults, FluxSpec, FluxTransformerSpec, ImageSizes, Manifest, Networks, SchedulerSpec, SdSpec,
+    SdxlSpec, VaeSpec,
 };
 #[cfg(test)]
 use crate::scheduler::SchedulerKind;
-use folder::Folder;
+pub(crate) use folder::Folder;
+pub(crate) use keys::in_configs;
 pub(crate) use scheduler::read as read_scheduler;
 use unet::UNetConfig;
 
@@ -44,76 +48,128 @@ struct Index {
     requires_aesthetics_score: bool,
 }
 
+/// A family of models.
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    Sd,
+    Xl,
+    Flux,
+}
+
 /// The families by the classes of their pipelines: the tasks of a checkpoint do not differ in its
 /// files.
-const STABLE_DIFFUSION: [&str; 3] = [
-    "StableDiffusionPipeline",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionInpaintPipeline",
+const CLASSES: [(&str, Family); 9] = [
+    ("StableDiffusionPipeline", Family::Sd),
+    ("StableDiffusionImg2ImgPipeline", Family::Sd),
+    ("StableDiffusionInpaintPipeline", Family::Sd),
+    ("StableDiffusionXLPipeline", Family::Xl),
+    ("StableDiffusionXLImg2ImgPipeline", Family::Xl),
+    ("StableDiffusionXLInpaintPipeline", Family::Xl),
+    ("FluxPipeline", Family::Flux),
+    ("FluxImg2ImgPipeline", Family::Flux),
+    ("FluxInpaintPipeline", Family::Flux),
 ];
-const FLUX: [&str; 2] = ["FluxPipeline", "FluxImg2ImgPipeline"];
-const STABLE_DIFFUSION_XL: [&str; 3] = [
-    "StableDiffusionXLPipeline",
-    "StableDiffusionXLImg2ImgPipeline",
-    "StableDiffusionXLInpaintPipeline",
-];
+
+/// Guidance of diffusers' pipelines.
+pub(crate) const GUIDANCE_OF_SD: f64 = 7.5;
+pub(crate) const GUIDANCE_OF_XL: f64 = 5.0;
 
 /// Derives the manifest of a bare folder.
 pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
-    let folder = Folder { path, model };
-    let index: Index = folder.json(INDEX)?;
-    let class = index.class_name.as_str();
-    let text = text::encoder(folder, "text_encoder")?;
-    let tokenizer = text::tokenizer(folder, "tokenizer", text.max_position_embeddings)?;
-    let vae = vae::vae(folder)?;
-    let dtype = text.stored_dtype();
-    let (networks, image, defaults) = if STABLE_DIFFUSION.contains(&class) {
-        let unet = unet::unet(folder)?;
-        let image = sizes_of(&vae, &unet);
-        let unet = unet.spec();
-        (Networks::Sd(SdSpec { unet }), image, unet_defaults(7.5))
-    } else if STABLE_DIFFUSION_XL.contains(&class) {
-        let unet = unet::unet(folder)?;
-        let image = sizes_of(&vae, &unet);
-        let spec = sdxl(folder, &index, unet)?;
-        (Networks::Sdxl(Box::new(spec)), image, unet_defaults(5.0))
-    } else if FLUX.contains(&class) {
-        let spec = flux::read(folder)?;
-        let (image, defaults) = (flux::sizes(&vae), flux::defaults(&spec));
-        (Networks::Flux(Box::new(spec)), image, defaults)
-    } else {
-        let known = [STABLE_DIFFUSION.as_slice(), &STABLE_DIFFUSION_XL, &FLUX];
-        let known = known.concat().join(", ");
-        let message = format!("a {class} is not supported, only {known}");
-        return Err(folder.bad(INDEX, message));
+    let folder = Folder {
+        path,
+        model,
+        parts: None,
     };
+    let index: Index = folder.json(INDEX)?;
+    let family = family(folder, &index.class_name)?;
+    let scheduler = scheduler_spec(folder, index.scheduler.as_ref())?;
+    let vae = vae::vae(folder)?;
+    match family {
+        Family::Sd => {
+            let unet = unet::unet(folder)?;
+            let image = sizes_of(&vae, &unet);
+            let networks = Networks::Sd(SdSpec { unet: unet.spec() });
+            let defaults = defaults::of_unet(GUIDANCE_OF_SD, &scheduler, model);
+            assembled(folder, networks, vae, scheduler, (image, defaults))
+        }
+        Family::Xl => {
+            let unet = unet::unet(folder)?;
+            let image = sizes_of(&vae, &unet);
+            let networks = Networks::Sdxl(Box::new(sdxl(folder, &index, unet)?));
+            let defaults = defaults::of_unet(GUIDANCE_OF_XL, &scheduler, model);
+            assembled(folder, networks, vae, scheduler, (image, defaults))
+        }
+        Family::Flux => flux_manifest(folder, flux::transformer(folder)?, vae, scheduler),
+    }
+}
+
+/// Derives the manifest of a transformer of FLUX.1 in a single file from the configs of the other
+/// parts. Its own config and the scheduler's, if they exist, precede `transformer` and the
+/// published scheduler.
+pub(crate) fn derive_flux(
+    folder: Folder<'_>,
+    transformer: FluxTransformerSpec,
+) -> Result<Manifest, Error> {
+    let transformer = match folder.exists(flux::TRANSFORMER) {
+        true => flux::transformer(folder)?,
+        false => transformer,
+    };
+    let scheduler = match folder.exists(SCHEDULER) {
+        true => scheduler_spec(folder, None)?,
+        false => SchedulerSpec::of_flow(flux::published_flow(&transformer)),
+    };
+    flux_manifest(folder, transformer, vae::vae(folder)?, scheduler)
+}
+
+fn flux_manifest(
+    folder: Folder<'_>,
+    transformer: FluxTransformerSpec,
+    vae: VaeSpec,
+    scheduler: SchedulerSpec,
+) -> Result<Manifest, Error> {
+    let requests = (flux::sizes(&vae), flux::defaults(&transformer));
+    let t5 = flux::t5(folder, &transformer)?;
+    let networks = Networks::Flux(Box::new(FluxSpec { transformer, t5 }));
+    assembled(folder, networks, vae, scheduler, requests)
+}
+
+fn family(folder: Folder<'_>, class: &str) -> Result<Family, Error> {
+    let found = CLASSES.iter().find(|(known, _)| *known == class);
+    found.map(|(_, family)| *family).ok_or_else(|| {
+        let known = CLASSES.map(|(class, _)| class).join(", ");
+        let message = format!("_class_name: {class} is not supported, only {known}");
+        folder.bad(INDEX, message)
+    })
+}
+
+/// Reads the configs that all families have.
+fn assembled(
+    folder: Folder<'_>,
+    networks: Networks,
+    vae: VaeSpec,
+    scheduler: SchedulerSpec,
+    (image, defaults): (ImageSizes, Defaults),
+) -> Result<Manifest, Error> {
+    let text = text::encoder(folder, "text_encoder")?;
     Ok(Manifest {
         schema: 1,
-        name: model.to_owned(),
+        name: folder.model.to_owned(),
         revision: String::new(),
         license: String::new(),
         files: Vec::new(),
         vram_bytes_estimate: None,
-        folder: path.to_owned(),
+        folder: folder.path.to_owned(),
         single_file: None,
-        tokenizer_folder: None,
-        dtype,
+        dtype: text.stored_dtype(),
         image,
-        tokenizer,
+        tokenizer: text::tokenizer(folder, "tokenizer", text.max_position_embeddings)?,
         text: text.spec(false),
         networks,
         vae,
-        scheduler: scheduler_spec(folder, index.scheduler)?,
+        scheduler,
         defaults,
     })
-}
-
-/// Returns the defaults of diffusers' pipelines with a UNet.
-pub(crate) fn unet_defaults(guidance: f64) -> Defaults {
-    Defaults {
-        steps: 50,
-        guidance,
-    }
 }
 
 fn sdxl(folder: Folder<'_>, index: &Index, unet: UNetConfig) -> Result<SdxlSpec, Error> {
@@ -150,12 +206,12 @@ pub(crate) fn sizes(default: u32, cell: u32) -> ImageSizes {
 /// Reads the scheduler's config, as one of the class that the index names.
 fn scheduler_spec(
     folder: Folder<'_>,
-    named: Option<(String, String)>,
+    named: Option<&(String, String)>,
 ) -> Result<SchedulerSpec, Error> {
     let config: Map<String, Value> = folder.json(SCHEDULER)?;
     let own = || Some(config.get("_class_name")?.as_str()?.to_owned());
     let class = named
-        .map(|(_, class)| class)
+        .map(|(_, class)| class.clone())
         .or_else(own)
         .unwrap_or_default();
     let read = scheduler::read(&class, &config);
@@ -190,8 +246,9 @@ mod tests {
             let folder = Folder {
                 path: folder.path(),
                 model: "a",
+                parts: None,
             };
-            scheduler_spec(folder, named)
+            scheduler_spec(folder, named.as_ref())
         };
         let spec = read(Some("EulerDiscreteScheduler")).unwrap();
         assert_eq!(spec.default, SchedulerKind::Euler);

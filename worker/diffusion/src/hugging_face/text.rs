@@ -130,6 +130,7 @@ mod tests {
         let folder = Folder {
             path: folder.path(),
             model: "a",
+            parts: None,
         };
         let pad = || pad_token(folder, "tokenizer").unwrap();
         assert_eq!(pad(), "<|endoftext|>");

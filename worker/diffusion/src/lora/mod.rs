@@ -3,14 +3,16 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `file` | reads a file |
+//! | `metadata` | PEFT's settings in its header |
 //! | `names` | the layers that its names mean |
 
 mod file;
+mod metadata;
 mod names;
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use tch::Tensor;
@@ -21,7 +23,7 @@ use crate::manifest::Networks;
 use crate::networks::{Branch, Slot, Slots};
 use crate::request::Lora;
 use file::Matrices;
-use names::Names;
+use names::{Names, Target};
 
 /// Memory limit of the files that stay loaded for later requests, bytes.
 const MAX_CACHED_BYTES: usize = 512 << 20;
@@ -46,7 +48,7 @@ struct AdapterLayer {
     layer: String,
     down: Tensor,
     up: Tensor,
-    /// `alpha / rank`.
+    /// Of the product.
     factor: f64,
 }
 
@@ -74,7 +76,7 @@ impl Loras {
     pub(crate) fn attach(&self, loras: &[Lora], device: Device) -> Result<Attached<'_>, Error> {
         let mut attached = Attached(Vec::new());
         for lora in loras {
-            self.load(&lora.path, device)?;
+            self.load(lora, device)?;
             let cache = self.cache.borrow();
             for layer in cache
                 .iter()
@@ -97,11 +99,8 @@ impl Loras {
     }
 
     /// Makes a LoRA the last one of the cache, and reads it if it is not in there.
-    fn load(&self, path: &Path, device: Device) -> Result<(), Error> {
-        let invalid = |message: String| {
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            Error::invalid("loras", format!("{}: {message}", name.display()))
-        };
+    fn load(&self, Lora { path, name, .. }: &Lora, device: Device) -> Result<(), Error> {
+        let invalid = |message: String| Error::invalid("loras", format!("{name}: {message}"));
         let found = fs::metadata(path).map_err(|e| invalid(format!("cannot be read: {e}")))?;
         let version = Version {
             path: path.to_owned(),
@@ -124,15 +123,13 @@ impl Loras {
     }
 
     fn read(&self, version: Version, device: Device) -> Result<Adapter, String> {
-        let matrices = file::read(&version.path)?;
-        let mut unknown = matrices
-            .keys()
-            .filter(|name| self.names.layer(name).is_none());
+        let file = file::read(&version.path)?;
+        let mut unknown = (file.layers.keys()).filter(|name| self.names.targets(name).is_none());
         if let Some(first) = unknown.next() {
             return Err(format!(
                 "made for another model: {} of {} layers do not exist in this one, e.g. {first}",
                 unknown.count() + 1,
-                matrices.len()
+                file.layers.len()
             ));
         }
         let mut adapter = Adapter {
@@ -140,57 +137,71 @@ impl Loras {
             layers: Vec::new(),
             bytes: 0,
         };
-        for (name, matrices) in matrices {
-            let known = self.names.layer(&name);
-            let Some((layer, slot)) = known.and_then(|layer| self.slots.get_key_value(layer))
-            else {
-                continue;
-            };
-            let layer = fitted(matrices, layer, slot, device)
+        for (name, matrices) in &file.layers {
+            let targets = self.names.targets(name).unwrap_or_default();
+            let slots = (targets.iter())
+                .filter_map(|target| Some((target, self.slots.get(&target.layer)?)));
+            let slots: Vec<_> = slots.collect();
+            let (layers, bytes) = fitted(matrices, file.factor(name), &slots, device)
                 .map_err(|problem| format!("{name}: {problem}"))?;
-            let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
-            adapter.bytes += bytes(&layer.down) + bytes(&layer.up);
-            adapter.layers.push(layer);
+            adapter.bytes += bytes;
+            adapter.layers.extend(layers);
         }
         Ok(adapter)
     }
 }
 
-/// Brings the matrices into the shapes of a layer's branch.
+/// Brings matrices into the shapes of the branches of all layers that they are for. Returns their
+/// size as well, bytes.
 fn fitted(
-    matrices: Matrices,
-    layer: &str,
-    slot: &Slot,
+    matrices: &Matrices,
+    factor: f64,
+    targets: &[(&Target, &Slot)],
     device: Device,
-) -> Result<AdapterLayer, String> {
-    let (Some(down), Some(up)) = (matrices.down, matrices.up) else {
+) -> Result<(Vec<AdapterLayer>, usize), String> {
+    let (Some(down), Some(up)) = (&matrices.down, &matrices.up) else {
         return Err("one of its two matrices is missing".to_owned());
     };
-    let (outputs, inputs) = (slot.shape[0], &slot.shape[1..]);
     let rank = down.size().first().copied().unwrap_or(0);
-    let down_shape = [&[rank], inputs].concat();
-    let up_shape = [&[outputs, rank], &vec![1; inputs.len() - 1][..]].concat();
-    let fits = |tensor: &Tensor, shape: &[i64]| {
-        tensor.numel() as i64 == shape.iter().product::<i64>() && tensor.size()[0] == shape[0]
-    };
-    if rank == 0 || up.size().is_empty() || !fits(&down, &down_shape) || !fits(&up, &up_shape) {
-        return Err(format!(
-            "its shapes {:?} and {:?} do not fit a layer of shape {:?}",
-            down.size(),
-            up.size(),
-            slot.shape
-        ));
+    let (mut layers, mut bytes) = (Vec::new(), 0);
+    let mut shared: Option<Tensor> = None;
+    for (target, slot) in targets {
+        let (outputs, inputs) = (slot.shape[0], &slot.shape[1..]);
+        let down_shape = [&[rank], inputs].concat();
+        let up_shape = [&[outputs, rank], &vec![1; inputs.len() - 1][..]].concat();
+        if rank == 0
+            || up.size().is_empty()
+            || !fits(down, &down_shape)
+            || !fits(up, &target.view.stored_shape(&up_shape))
+        {
+            return Err(format!(
+                "its shapes {:?} and {:?} do not fit a layer of shape {:?}",
+                down.size(),
+                up.size(),
+                target.view.stored_shape(&slot.shape)
+            ));
+        }
+        let mut placed = |tensor: &Tensor, shape: &[i64]| {
+            let tensor = tensor.to_device(device.torch()).to_kind(slot.kind);
+            bytes += tensor.numel() * tensor.kind().elt_size_in_bytes();
+            tensor.contiguous().view(shape)
+        };
+        // The layers of one network have one type.
+        let down = shared.get_or_insert_with(|| placed(down, &down_shape));
+        let up = target.view.of(up).map_err(|error| error.to_string())?;
+        layers.push(AdapterLayer {
+            layer: target.layer.clone(),
+            down: down.shallow_clone(),
+            up: placed(&up, &up_shape),
+            factor,
+        });
     }
-    let placed = |tensor: Tensor, shape: &[i64]| {
-        let tensor = tensor.to_device(device.torch());
-        tensor.to_kind(slot.kind).view(shape)
-    };
-    Ok(AdapterLayer {
-        layer: layer.to_owned(),
-        down: placed(down, &down_shape),
-        up: placed(up, &up_shape),
-        factor: matrices.alpha.map_or(1.0, |alpha| alpha / rank as f64),
-    })
+    Ok((layers, bytes))
+}
+
+/// Returns whether a matrix has a shape, except for sides of 1 at its end.
+fn fits(matrix: &Tensor, shape: &[i64]) -> bool {
+    matrix.numel() as i64 == shape.iter().product::<i64>() && matrix.size()[0] == shape[0]
 }
 
 /// LoRAs that are in effect.

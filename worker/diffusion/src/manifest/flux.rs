@@ -81,15 +81,21 @@ pub(super) fn rules(manifest: &Manifest, spec: &FluxSpec) -> Vec<Rule> {
         .all(|blocks| (1..=128).contains(blocks));
     let is_transformer = is_width(transformer.heads) && is_width(transformer.width());
     let t5_widths = [t5.hidden_size, t5.heads, t5.head_size, t5.heads.saturating_mul(t5.head_size)];
-    let is_t5 = t5_widths.into_iter().all(is_width)
-        && (1..=1 << 16).contains(&t5.intermediate_size);
+    let are_t5_widths = t5_widths.into_iter().all(is_width);
+    let is_t5_inside = (1..=1 << 16).contains(&t5.intermediate_size);
     let are_buckets = (4..=1 << 10).contains(&t5.position_buckets) && t5.position_buckets % 4 == 0;
     let is_distance = t5.max_distance > t5.position_buckets / 4 && t5.max_distance <= 1 << 20;
     let unit = 2 * manifest.vae.downsampling();
     vec![
-        (is_transformer, "transformer: its width is not in 1..=16384"),
-        (are_axes, "transformer.rope_axes: not even numbers that add up to head_size"),
-        (are_blocks, "transformer: not 1 to 128 blocks of each kind"),
+        (
+            is_transformer,
+            "transformer.heads * transformer.head_size: not in 1..=16384",
+        ),
+        (
+            are_axes,
+            "transformer.rope_axes: not even numbers that add up to transformer.head_size",
+        ),
+        (are_blocks, "transformer.double_blocks, transformer.single_blocks: not in 1..=128"),
         (
             transformer.latent_channels == manifest.vae.latent_channels,
             "transformer.latent_channels is not vae.latent_channels",
@@ -99,10 +105,14 @@ pub(super) fn rules(manifest: &Manifest, spec: &FluxSpec) -> Vec<Rule> {
             transformer.pooled_width == manifest.text.hidden_size,
             "transformer.pooled_width is not text.hidden_size",
         ),
-        (is_t5, "t5: a width is not in 1..=16384, or intermediate_size not in 1..=65536"),
+        (
+            are_t5_widths,
+            "t5.hidden_size, t5.heads, t5.head_size, t5.heads * t5.head_size: not in 1..=16384",
+        ),
+        (is_t5_inside, "t5.intermediate_size: not in 1..=65536"),
         ((1..=128).contains(&t5.layers), "t5.layers: not in 1..=128"),
         (are_buckets, "t5.position_buckets: not a multiple of 4 up to 1024"),
-        (is_distance, "t5.max_distance: not above position_buckets / 4"),
+        (is_distance, "t5.max_distance: not above t5.position_buckets / 4"),
         (t5.norm_epsilon > 0.0 && t5.norm_epsilon < 1.0, "t5.norm_epsilon: not between 0 and 1"),
         ((2..=1024).contains(&t5.context), "t5.context: not in 2..=1024"),
         (

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::folder::{self, read_json};
 use crate::hugging_face;
-use crate::single_file;
+use crate::single_file::{self, SingleFile};
 pub use flux::{FluxSpec, FluxTransformerSpec, T5Spec};
 pub use networks::{
     Activation, AddedSpec, Heads, Networks, SdSpec, SdxlSpec, TextSpec, UNetSpec, VaeSpec,
@@ -65,12 +65,9 @@ pub struct Manifest {
     /// The model's folder, or that of its single file.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
-    /// The only file of weights, in the original layout, relative to the folder.
+    /// The file of weights in the original layout, and the folders of the other parts.
     #[serde(skip)]
-    pub(crate) single_file: Option<String>,
-    /// The folder of all tokenizers, instead of one for each text encoder.
-    #[serde(skip)]
-    pub(crate) tokenizer_folder: Option<String>,
+    pub(crate) single_file: Option<SingleFile>,
 }
 
 /// One file of a model's folder.
@@ -134,25 +131,55 @@ impl Manifest {
     /// file, and checks its consistency.
     pub(crate) fn read(folder: &Path, name: &str) -> Result<Manifest, Error> {
         if folder.is_file() {
-            let manifest = single_file::derive(folder, name)?;
-            validate::validate(&manifest)?;
-            return Ok(manifest);
+            return single_file::derive(folder, name)?.derived();
         }
         let bare = folder.join(hugging_face::INDEX);
-        let mut manifest: Manifest = if !folder.join(FILE).exists() && bare.exists() {
-            hugging_face::derive(folder, name)?
-        } else {
-            read_json(folder, name, FILE)?
-        };
+        if !folder.join(FILE).exists() && bare.exists() {
+            return hugging_face::derive(folder, name)?.derived();
+        }
+        let mut manifest: Manifest = read_json(folder, name, FILE)?;
         name.clone_into(&mut manifest.name);
         folder.clone_into(&mut manifest.folder);
-        validate::validate(&manifest)?;
-        Ok(manifest)
+        match validate::validate(&manifest) {
+            Ok(()) => Ok(manifest),
+            Err(broken) => Err(manifest.bad(FILE, broken)),
+        }
+    }
+
+    /// Checks a derived manifest. Errors name the config, or the single file, that it is from.
+    fn derived(self) -> Result<Manifest, Error> {
+        let Err(broken) = validate::validate(&self) else {
+            return Ok(self);
+        };
+        let config = hugging_face::in_configs(&broken);
+        let part = |file: &str| {
+            file.split('/')
+                .next()
+                .map(str::to_owned)
+                .unwrap_or_default()
+        };
+        Err(match (&self.single_file, config) {
+            (Some(single), Some((file, message))) if single.folders.have(&part(file)) => {
+                self.bad(&self.located(file), message)
+            }
+            (Some(single), _) => self.bad(&single.name, broken),
+            (None, Some((file, message))) => self.bad(file, message),
+            (None, None) => self.bad(hugging_face::INDEX, broken),
+        })
     }
 
     /// Returns the model's folder, or that of its single file.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Returns where a file of diffusers' layout is, relative to the folder. Parts that a single
+    /// file lacks are elsewhere.
+    pub(crate) fn located(&self, file: &str) -> String {
+        match &self.single_file {
+            Some(single) => single.folders.located(file),
+            None => file.to_owned(),
+        }
     }
 
     pub(crate) fn bad(&self, file: &str, message: impl Into<String>) -> Error {

@@ -1,7 +1,6 @@
 //! Checks the consistency of a manifest.
 
-use super::{FILE, FlowShift, Manifest, Networks, TextSpec, UNetSpec, flux};
-use crate::error::Error;
+use super::{FlowShift, Manifest, Networks, TextSpec, UNetSpec, flux};
 use crate::folder::stays_inside;
 
 /// Whether a rule holds, and the error if it does not.
@@ -9,23 +8,31 @@ pub(super) type Rule = (bool, &'static str);
 
 /// Checks the consistency of the numbers. Rejects what the networks would otherwise assert, or
 /// allocate without bound; `checkpoint` checks them against the weights.
-pub(super) fn validate(manifest: &Manifest) -> Result<(), Error> {
+///
+/// # Errors
+/// A sentence that begins with the key at fault.
+pub(super) fn validate(manifest: &Manifest) -> Result<(), String> {
     let rules = [
         tokenizer_rules(manifest),
-        text_rules(manifest),
+        text_transformer_rules(&manifest.text),
         network_rules(manifest),
         vae_rules(manifest),
         flow_rules(manifest),
         image_rules(manifest),
         request_rules(manifest),
     ];
-    match rules.into_iter().flatten().find(|(holds, _)| !holds) {
-        Some((_, broken)) => {
-            let file = manifest.single_file.as_deref().unwrap_or(FILE);
-            Err(manifest.bad(file, broken))
-        }
-        None => Ok(()),
+    if let Some((_, broken)) = rules.into_iter().flatten().find(|(holds, _)| !holds) {
+        return Err(broken.to_owned());
     }
+    let Networks::Sdxl(spec) = &manifest.networks else {
+        return Ok(());
+    };
+    let mut second = text_transformer_rules(&spec.text_2).into_iter();
+    let broken = second.find(|(holds, _)| !holds);
+    broken.map_or(
+        Ok(()),
+        |(_, broken)| Err(broken.replace("text.", "text_2.")),
+    )
 }
 
 /// Returns the rules of the format and the tokenizer.
@@ -39,15 +46,7 @@ fn tokenizer_rules(manifest: &Manifest) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules of the text transformers.
-fn text_rules(manifest: &Manifest) -> Vec<Rule> {
-    let mut rules = text_transformer_rules(&manifest.text);
-    if let Networks::Sdxl(spec) = &manifest.networks {
-        rules.extend(text_transformer_rules(&spec.text_2));
-    }
-    rules
-}
-
+/// Returns the rules of a text transformer, named as the first one.
 #[rustfmt::skip]
 fn text_transformer_rules(text: &TextSpec) -> Vec<Rule> {
     let (hidden, intermediate) = (text.hidden_size, text.intermediate_size);
@@ -164,7 +163,10 @@ fn request_rules(manifest: &Manifest) -> Vec<Rule> {
     let are_inside = manifest.files.iter().all(|entry| stays_inside(&entry.path));
     vec![
         (is_allowed, "scheduler.default is not among scheduler.allowed"),
-        (0.0 < start && start <= end && end < 1.0, "scheduler: not 0 < beta_start <= beta_end < 1"),
+        (
+            0.0 < start && start <= end && end < 1.0,
+            "scheduler.beta_start, scheduler.beta_end: not 0 < start <= end < 1",
+        ),
         (scheduler.steps_offset <= 1, "scheduler.steps_offset: neither 0 nor 1"),
         (kinds_fit, "scheduler.allowed: kdpm2, kdpm2-a and lms have none of the other settings"),
         (
@@ -189,18 +191,25 @@ fn flow_rules(manifest: &Manifest) -> Vec<Rule> {
     let Some(flow) = &manifest.scheduler.flow else {
         return vec![of_family(false)];
     };
-    let shift_fits = match flow.shift {
-        FlowShift::Fixed(factor) => factor > 0.0 && factor.is_finite(),
+    let (factor_fits, tokens_fit, shifts_fit) = match flow.shift {
+        FlowShift::Fixed(factor) => (factor > 0.0 && factor.is_finite(), true, true),
         FlowShift::BySize { base_shift, max_shift, base_tokens, max_tokens, .. } => {
-            base_tokens < max_tokens && [base_shift, max_shift].iter().all(|shift| {
-                (0.0..=100.0).contains(shift)
-            })
+            let fits = |shift| (0.0..=100.0).contains(&shift);
+            (true, base_tokens < max_tokens, fits(base_shift) && fits(max_shift))
         }
     };
     let terminal_fits = flow.shift_terminal.is_none_or(|sigma| 0.0 < sigma && sigma < 1.0);
     vec![
         of_family(true),
-        (shift_fits, "scheduler.flow.shift: not a number above 0, or not base < max tokens"),
+        (factor_fits, "scheduler.flow.shift: not a number above 0"),
+        (
+            tokens_fit,
+            "scheduler.flow.shift.base_tokens: not below scheduler.flow.shift.max_tokens",
+        ),
+        (
+            shifts_fit,
+            "scheduler.flow.shift.base_shift, scheduler.flow.shift.max_shift: not in 0..=100",
+        ),
         (terminal_fits, "scheduler.flow.shift_terminal: not between 0 and 1"),
         (
             (1000..=10_000).contains(&flow.num_train_timesteps),

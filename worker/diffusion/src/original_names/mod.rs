@@ -1,13 +1,17 @@
-//! Names in the layout in which Stable Diffusion was first published, e.g.
+//! Names in the layouts in which Stable Diffusion and FLUX.1 were first published, e.g.
 //! `input_blocks.1.1.proj_in` for `down_blocks.0.attentions.0.proj_in`. Training tools still use
-//! it, and models in a single file.
+//! them, and models in a single file.
 
 mod autoencoder;
+mod flux;
 mod open_clip;
+mod stored;
 
 use crate::manifest::UNetSpec;
 pub(crate) use autoencoder::of_autoencoder;
-pub(crate) use open_clip::{Stored, View, of_open_clip};
+pub(crate) use flux::{of_flux, of_flux_layer};
+pub(crate) use open_clip::of_open_clip;
+pub(crate) use stored::{Stored, View};
 
 /// Returns the original name of a UNet's layer, if it has another one than Hugging Face's.
 pub(crate) fn of_unet_layer(name: &str, spec: &UNetSpec) -> Option<String> {

@@ -1,45 +1,6 @@
 //! Names of OpenCLIP's text transformer, e.g. `transformer.resblocks.0.attn.in_proj_weight`.
 
-/// A stored tensor, and what of it a network's tensor is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stored {
-    pub(crate) name: String,
-    pub(crate) view: View,
-}
-
-/// How a network's tensor lies in a stored one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum View {
-    Whole,
-    /// A part of its rows: number `index` of three equal ones, e.g. of query, key and value.
-    Third {
-        index: usize,
-    },
-    /// Rows and columns are exchanged.
-    Transposed,
-}
-
-impl View {
-    /// Returns the shape of the stored tensor of a network's tensor of this shape.
-    pub(crate) fn stored_shape(self, shape: &[i64]) -> Vec<i64> {
-        let mut stored = shape.to_vec();
-        match self {
-            View::Whole => {}
-            View::Third { .. } => stored[..1].iter_mut().for_each(|rows| *rows *= 3),
-            View::Transposed => stored.reverse(),
-        }
-        stored
-    }
-}
-
-impl Stored {
-    pub(crate) fn whole(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            view: View::Whole,
-        }
-    }
-}
+use super::{Stored, View};
 
 /// Returns the stored tensor of a tensor with transformers' name.
 pub(crate) fn of_open_clip(name: &str) -> Option<Stored> {
@@ -57,7 +18,7 @@ pub(crate) fn of_open_clip(name: &str) -> Option<Stored> {
             let block = format!("transformer.resblocks.{layer}");
             let third = |index| Stored {
                 name: format!("{block}.attn.in_proj_{parameter}"),
-                view: View::Third { index },
+                view: View::third(index),
             };
             let whole = |layer| Stored::whole(format!("{block}.{layer}.{parameter}"));
             match rest {
@@ -99,7 +60,7 @@ mod tests {
             (
                 "encoder.layers.31.self_attn.v_proj.bias",
                 "transformer.resblocks.31.attn.in_proj_bias",
-                View::Third { index: 2 },
+                View::third(2),
             ),
             (
                 "encoder.layers.0.self_attn.out_proj.weight",
@@ -115,7 +76,5 @@ mod tests {
             let stored = of_open_clip(name).unwrap();
             assert_eq!((stored.name.as_str(), stored.view), (original, view));
         }
-        assert_eq!(View::Third { index: 0 }.stored_shape(&[4, 5]), [12, 5]);
-        assert_eq!(View::Transposed.stored_shape(&[4, 5]), [5, 4]);
     }
 }

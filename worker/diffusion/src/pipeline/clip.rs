@@ -48,9 +48,8 @@ impl ClipFiles {
         spec: &TextSpec,
     ) -> Result<Self, Error> {
         let context = i64::try_from(tokenizer.context).unwrap_or(i64::MAX);
-        let shared = manifest.tokenizer_folder.as_deref();
-        let tokenizer_folder = shared.unwrap_or(folders.tokenizer);
-        let tokenizer = Tokenizer::load(manifest, tokenizer_folder, tokenizer)?;
+        let tokenizer_folder = manifest.located(folders.tokenizer);
+        let tokenizer = Tokenizer::load(manifest, &tokenizer_folder, tokenizer)?;
         let stem = format!("{}/model", folders.encoder);
         let weights = Checkpoint::open(manifest, &stem, without_model_prefix)?;
         let vocabulary = weights.rows("embeddings.token_embedding.weight")?;

@@ -27,13 +27,14 @@ impl FluxFiles {
     pub(super) fn open(manifest: &Manifest, spec: &FluxSpec) -> Result<Self, Error> {
         let (tokenizer, text) = (&manifest.tokenizer, &manifest.text);
         let clip = ClipFiles::open(manifest, Folders::FIRST, tokenizer, text)?;
-        let tokenizer = t5_tokenizer::load(manifest.folder(), &manifest.name, spec.t5.context)?;
+        let (folder, file) = (manifest.folder(), manifest.located(t5_tokenizer::FILE));
+        let tokenizer = t5_tokenizer::load(folder, &manifest.name, &file, spec.t5.context)?;
         let t5 = Checkpoint::open(manifest, TEXT_2_WEIGHTS, str::to_owned)?;
         let vocabulary = t5.rows(T5_TOKENS)?;
         let largest = tokenizer.largest_id();
         if largest >= vocabulary {
             let message = format!("has the id {largest}, the text encoder {vocabulary} rows");
-            return Err(manifest.bad(t5_tokenizer::FILE, message));
+            return Err(manifest.bad(&file, message));
         }
         t5.check(|weights| T5Encoder::new(weights, &spec.t5, vocabulary))?;
         let transformer = Checkpoint::open(manifest, TRANSFORMER_WEIGHTS, str::to_owned)?;

@@ -1,11 +1,12 @@
 //! Where a network's tensors are in a single file.
 
 use crate::manifest::{
-    Manifest, Networks, TEXT_2_WEIGHTS, TEXT_WEIGHTS, UNET_WEIGHTS, UNetSpec, VAE_WEIGHTS,
+    Manifest, Networks, TEXT_2_WEIGHTS, TEXT_WEIGHTS, TRANSFORMER_WEIGHTS, UNET_WEIGHTS, UNetSpec,
+    VAE_WEIGHTS,
 };
-use crate::original_names::{Stored, of_autoencoder, of_open_clip, of_unet_layer};
+use crate::original_names::{Stored, of_autoencoder, of_flux, of_open_clip, of_unet_layer};
 
-/// How the names of each network's tensors begin.
+/// How the names of each network's tensors begin. Files of FLUX.1 have the UNet's prefix or none.
 pub(super) const UNET: &str = "model.diffusion_model.";
 pub(super) const VAE: &str = "first_stage_model.";
 pub(super) const CLIP: &str = "cond_stage_model.transformer.";
@@ -29,18 +30,22 @@ enum Layout {
         /// Blocks of the decoder.
         levels: usize,
     },
+    Flux,
     /// transformers' names, with or without those of the surrounding model.
     Clip,
     OpenClip,
 }
 
 impl Component {
-    /// Returns the part of a component, e.g. of `unet/diffusion_pytorch_model`; `None` if models of
-    /// this family have none in a single file.
+    /// Returns the part of a component, e.g. of `unet/diffusion_pytorch_model`; `None` if single
+    /// files of this family lack it.
     pub(crate) fn of(manifest: &Manifest, stem: &str) -> Option<Self> {
         let (prefix, layout) = match (stem, &manifest.networks) {
+            (TRANSFORMER_WEIGHTS, Networks::Flux(_)) => {
+                (manifest.single_file.as_ref()?.prefix, Layout::Flux)
+            }
             (UNET_WEIGHTS, networks) => (UNET, Layout::Unet(Box::new(networks.unet()?.clone()))),
-            (VAE_WEIGHTS, _) => {
+            (VAE_WEIGHTS, Networks::Sd(_) | Networks::Sdxl(_)) => {
                 let levels = manifest.vae.block_out_channels.len();
                 (VAE, Layout::Autoencoder { levels })
             }
@@ -73,6 +78,7 @@ impl Component {
                 Some(Stored::whole(format!("{layer}.{parameter}")))
             }),
             Layout::Autoencoder { levels } => of_autoencoder(name, *levels).map(Stored::whole),
+            Layout::Flux => of_flux(name),
             Layout::Clip => None,
             Layout::OpenClip => of_open_clip(name),
         };

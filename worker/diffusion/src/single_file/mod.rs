@@ -1,34 +1,36 @@
-//! Derives a manifest from a single safetensors file with all networks, in the layout in which
-//! Stable Diffusion 1.5 and XL were published. The family is found from the tensors' names, as
-//! diffusers' `from_single_file` does.
+//! Derives a manifest from a single safetensors file in the layout in which Stable Diffusion 1.5,
+//! XL and FLUX.1 were published. The family is found from the tensors' names, as diffusers'
+//! `from_single_file` does.
 
 mod component;
+mod flux;
+mod folders;
 mod header;
 mod networks;
 
 use std::path::Path;
 
+use safetensors::tensor::Dtype as StoredType;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint;
 use crate::error::Error;
 use crate::folder::bad;
-use crate::hugging_face;
+use crate::hugging_face::{self, Folder, defaults};
 use crate::manifest::{
     Manifest, Networks, SchedulerSpec, SdSpec, SdxlSpec, TokenizerSpec, UNetSpec,
 };
 use component::{CLIP, UNET, VAE, XL_CLIP, XL_OPEN_CLIP};
+use folders::TOKENIZER;
 use header::Part;
 use networks::Text;
 
 pub(crate) use component::Component;
+pub(crate) use folders::PartFolders;
 pub(crate) use header::Tensors;
 
 /// Extension of such a file.
 pub(crate) const EXTENSION: &str = "safetensors";
-
-/// Folder of CLIP's vocabulary, which the file does not contain.
-pub(crate) const TOKENIZER: &str = "tokenizer";
 
 /// How names of tensors begin that are no weights: averages of the training, noise schedules and
 /// marks.
@@ -58,48 +60,101 @@ const ZERO_SNR: &str = "ztsnr";
 const CONVERT: &str = "convert it in Python, with from_single_file of diffusers' pipeline, then \
     save_pretrained, and use that folder";
 
+/// A single file, and the folders of the parts that it lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SingleFile {
+    /// Relative to the models folder.
+    pub(crate) name: String,
+    pub(crate) folders: PartFolders,
+    /// How the names of the denoising network's tensors begin.
+    prefix: &'static str,
+}
+
+/// Returns the names of the folders that may have parts of a model.
+pub(crate) fn part_names() -> impl Iterator<Item = &'static str> {
+    folders::SHARED.into_iter().chain(folders::OWN)
+}
+
 /// Derives the manifest of a file.
 pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let tensors = checkpoint::header(path, model)?;
     let folder = path.parent().unwrap_or(path);
-    let manifest = manifest(&tensors).map_err(|message| bad(model, &file, message))?;
+    let refused = |message: String| bad(model, &file, message);
+    check_types(&tensors).map_err(refused)?;
+    let family = match family(&tensors).map_err(refused)? {
+        Family::Flux(prefix) => {
+            let folder = Folder {
+                path: folder,
+                model,
+                parts: None,
+            };
+            return flux::derive(&tensors, prefix, folder, &file);
+        }
+        Family::Unet(family) => family,
+    };
+    let manifest = manifest(&tensors, family, model).map_err(refused)?;
     Ok(Manifest {
         name: model.to_owned(),
         folder: folder.to_owned(),
-        tokenizer_folder: Some(tokenizer(folder, model)?),
-        single_file: Some(file.into_owned()),
+        single_file: Some(SingleFile {
+            name: file.to_string(),
+            folders: tokenizers(folder, model)?,
+            prefix: UNET,
+        }),
         ..manifest
     })
 }
 
-/// Returns the folder of CLIP's vocabulary: the model's own, or that of all files.
-fn tokenizer(folder: &Path, model: &str) -> Result<String, Error> {
-    let own = format!("{model}/{TOKENIZER}");
-    let found = [own, TOKENIZER.to_owned()]
-        .into_iter()
-        .find(|tokenizer| folder.join(tokenizer).is_dir());
-    found.ok_or_else(|| {
+/// Returns the folder of CLIP's vocabulary for all text encoders: the model's own, or that of all
+/// files.
+fn tokenizers(models: &Path, model: &str) -> Result<PartFolders, Error> {
+    let mut folders = PartFolders::find(models, model).only(|part| part == TOKENIZER);
+    if !folders.have(TOKENIZER) {
         let message = "missing: a single file has no vocabulary; copy the folder tokenizer of any \
             Stable Diffusion model in diffusers' layout (vocab.json, merges.txt) into the models \
             folder";
-        bad(model, TOKENIZER, message)
+        return Err(bad(model, TOKENIZER, message));
+    }
+    folders.share(TOKENIZER, "tokenizer_2");
+    Ok(folders)
+}
+
+/// # Errors
+/// A sentence that names a tensor of a type in which no network computes.
+fn check_types(tensors: &Tensors) -> Result<(), String> {
+    use StoredType::{BF16, F16, F32, F64, I32, I64};
+    // Integers are marks and positions.
+    let is_supported = |dtype: &StoredType| [F16, BF16, F32, F64, I32, I64].contains(dtype);
+    let quantized = (tensors.iter()).find(|(_, (_, dtype))| !is_supported(dtype));
+    quantized.map_or(Ok(()), |(name, (_, dtype))| {
+        Err(format!(
+            "{name}: its type is {dtype}, and float8 and quantized weights are not supported: use \
+             the file in BF16 or F16, or convert this one in Python, with from_single_file of \
+             diffusers' pipeline (torch_dtype=torch.bfloat16), then save_pretrained"
+        ))
     })
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Family {
+    Unet(UNetFamily),
+    /// FLUX.1, and how the names of its tensors begin.
+    Flux(&'static str),
+}
+
+#[derive(Clone, Copy)]
+enum UNetFamily {
     Sd,
     Xl,
 }
 
 /// # Errors
-/// A sentence that names the family, or the tensor, that is not supported.
-fn manifest(tensors: &Tensors) -> Result<Manifest, String> {
-    let family = family(tensors)?;
+/// A sentence that names the tensor that is not supported.
+fn manifest(tensors: &Tensors, family: UNetFamily, model: &str) -> Result<Manifest, String> {
     let prefixes: &[&str] = match family {
-        Family::Sd => &[UNET, VAE, CLIP],
-        Family::Xl => &[UNET, VAE, XL_CLIP, XL_OPEN_CLIP],
+        UNetFamily::Sd => &[UNET, VAE, CLIP],
+        UNetFamily::Xl => &[UNET, VAE, XL_CLIP, XL_OPEN_CLIP],
     };
     let begins =
         |name: &String, starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
@@ -108,17 +163,18 @@ fn manifest(tensors: &Tensors) -> Result<Manifest, String> {
         return Err(format!("{name}: a model of this family has no use for it"));
     }
     let part = |prefix| Part::new(tensors, prefix);
-    let (vae, defaults, side) = match family {
-        Family::Sd => (0.18215, hugging_face::unet_defaults(7.5), 512),
-        Family::Xl => (0.13025, hugging_face::unet_defaults(5.0), 1024),
+    let (vae, guidance, side) = match family {
+        UNetFamily::Sd => (0.18215, hugging_face::GUIDANCE_OF_SD, 512),
+        UNetFamily::Xl => (0.13025, hugging_face::GUIDANCE_OF_XL, 1024),
     };
+    let scheduler = scheduler(tensors, family, model)?;
     let vae = networks::vae(part(VAE), vae)?;
     let (text, networks) = match family {
-        Family::Sd => {
+        UNetFamily::Sd => {
             let unet = networks::unet(part(UNET), None)?;
             (clip(tensors, CLIP)?, Networks::Sd(SdSpec { unet }))
         }
-        Family::Xl => {
+        UNetFamily::Xl => {
             let second = networks::open_clip(part(XL_OPEN_CLIP))?;
             let unet = networks::unet(part(UNET), second.spec.projection)?;
             (clip(tensors, XL_CLIP)?, sdxl(unet, second))
@@ -136,12 +192,11 @@ fn manifest(tensors: &Tensors) -> Result<Manifest, String> {
         text: text.spec,
         networks,
         vae,
-        scheduler: scheduler(tensors, family)?,
-        defaults,
+        defaults: defaults::of_unet(guidance, &scheduler, model),
+        scheduler,
         vram_bytes_estimate: None,
         folder: Default::default(),
         single_file: None,
-        tokenizer_folder: None,
     })
 }
 
@@ -174,9 +229,12 @@ fn tokens(pad: &str, context: usize) -> TokenizerSpec {
 
 fn family(tensors: &Tensors) -> Result<Family, String> {
     let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
-    let other = if has("double_blocks.") || has(&format!("{UNET}double_blocks.")) {
-        "a single file of FLUX.1"
-    } else if has(&format!("{UNET}joint_blocks.")) || has("joint_blocks.") {
+    for prefix in ["", UNET] {
+        if has(&format!("{prefix}double_blocks.")) {
+            return Ok(Family::Flux(prefix));
+        }
+    }
+    let other = if has(&format!("{UNET}joint_blocks.")) || has("joint_blocks.") {
         "Stable Diffusion 3"
     } else if has("conditioner.embedders.0.model.") {
         "Stable Diffusion XL's refiner"
@@ -184,31 +242,33 @@ fn family(tensors: &Tensors) -> Result<Family, String> {
         "a single file of Stable Diffusion 2"
     } else if !has(UNET) || !has(VAE) {
         return Err(format!(
-            "not a whole Stable Diffusion model: tensors named {UNET}* and {VAE}* are expected; \
-             LoRAs belong into the folder of --loras"
+            "neither a whole Stable Diffusion model, with tensors named {UNET}* and {VAE}*, nor a \
+             transformer of FLUX.1, with double_blocks.*; LoRAs belong into the folder of --loras"
         ));
     } else if has(XL_CLIP) && has(XL_OPEN_CLIP) {
-        return Ok(Family::Xl);
+        return Ok(Family::Unet(UNetFamily::Xl));
     } else if has(CLIP) {
-        return Ok(Family::Sd);
+        return Ok(Family::Unet(UNetFamily::Sd));
     } else {
         return Err(format!("it has no text encoder: {CONVERT}"));
     };
     Err(format!("{other} is not supported: {CONVERT}"))
 }
 
-/// Returns the scheduler of the published model.
-fn scheduler(tensors: &Tensors, family: Family) -> Result<SchedulerSpec, String> {
-    let class = match family {
-        Family::Sd => "PNDMScheduler",
-        Family::Xl => "EulerDiscreteScheduler",
+/// Returns the scheduler of the published model, or of Stable Diffusion's turbo models if the name
+/// is that of a distilled one: their training visited the last timestep.
+fn scheduler(tensors: &Tensors, family: UNetFamily, model: &str) -> Result<SchedulerSpec, String> {
+    let (class, spacing) = match family {
+        _ if defaults::is_named_distilled(model) => ("EulerDiscreteScheduler", "trailing"),
+        UNetFamily::Sd => ("PNDMScheduler", "leading"),
+        UNetFamily::Xl => ("EulerDiscreteScheduler", "leading"),
     };
     let mut config: Map<String, Value> = Map::new();
     for (key, value) in [
         ("beta_start", json!(0.00085)),
         ("beta_end", json!(0.012)),
         ("beta_schedule", json!("scaled_linear")),
-        ("timestep_spacing", json!("leading")),
+        ("timestep_spacing", json!(spacing)),
         ("skip_prk_steps", json!(true)),
         ("set_alpha_to_one", json!(false)),
         (

@@ -54,12 +54,16 @@ impl Reference {
     }
 
     pub fn holds(&self, name: &str, ours: &Tensor) {
+        self.holds_within(name, ours, BOUND);
+    }
+
+    pub fn holds_within(&self, name: &str, ours: &Tensor, bound: f64) {
         let theirs = &self.tensors[name];
         assert_eq!(ours.size(), theirs.size(), "{name}");
         let distance = ((ours - theirs).norm() / theirs.norm()).double_value(&[]);
         println!("{name}: relative L2 {distance:.1e}");
         assert!(
-            distance <= BOUND,
+            distance <= bound,
             "{name} is {distance:e} away from Python's"
         );
     }

@@ -165,8 +165,7 @@ fn request(args: &Args) -> anyhow::Result<Request> {
         let path = PathBuf::from(&lora.path);
         let found = std::fs::metadata(&path);
         found.with_context(|| format!("--lora: {} cannot be read", path.display()))?;
-        let scale = lora.scale;
-        Ok(warmq_diffusion::Lora { path, scale })
+        Ok(warmq_diffusion::Lora::new(path, lora.scale))
     });
     let latents = args.latents.as_deref().map(|path| {
         let latents = Latents::from_safetensors(&read(path)?);

@@ -1,15 +1,22 @@
 //! The input of the diffusion engine.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use warmq_diffusion::{Lora, Mask, Picture, Request};
 use warmq_types::job::{JobError, JobSpec};
 
 use super::image_size::{ImageSize, check_side};
-use super::loras::LoraFolder;
+use super::limits;
+use super::loras::{self, LoraFolder};
 use super::output::Delivery;
 use crate::engine::input;
 use crate::engine::picture::{IMAGE_URL, OutputFormat};
+
+/// The list of LoRAs, and the field of each that names it.
+pub(super) const LORAS: &str = "loras";
+pub(super) const LORA_PATH: &str = "path";
 
 /// The input field that names the mask.
 pub(super) const MASK_URL: &str = "mask_url";
@@ -19,7 +26,7 @@ const MAX_PROMPT_CHARS: usize = 2_000;
 /// Input of the diffusion engine. Omitted fields take the model's defaults.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "DiffusionInput")]
+#[schemars(title = "DiffusionInput", extend("x-warmq-cost" = limits::cost_keyword()))]
 pub(super) struct Input {
     /// The prompt: the content of the picture.
     #[schemars(length(min = 1, max = 2000))]
@@ -69,7 +76,7 @@ pub(super) struct Input {
     num_images: Option<u32>,
     /// The sampler, one of those that the model allows: `ddim`, `euler`, …
     scheduler: Option<String>,
-    /// LoRA files to apply, by their names on the worker.
+    /// LoRA files to apply, by URLs or by their names on the worker.
     #[schemars(length(max = 16))]
     loras: Option<Vec<LoraInput>>,
     /// The pictures' format, png by default; WebP is lossless.
@@ -88,7 +95,7 @@ pub(super) struct Input {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LoraInput {
-    /// Its name in the folder that the worker has for such files.
+    /// The URL of a safetensors file, or its name in the folder that the worker has for such files.
     #[schemars(length(min = 1))]
     path: String,
     /// Weight of the change; 1 by default.
@@ -169,15 +176,28 @@ impl Input {
         self.loras.as_deref().unwrap_or_default()
     }
 
-    /// Returns the LoRA files of the request.
+    /// Returns the LoRA files of the request. `fetched`: the file at a URL.
     ///
     /// # Errors
     /// A 422 that names the file that does not exist.
-    pub(super) fn lora_files(&self, folder: &LoraFolder) -> Result<Vec<Lora>, JobError> {
+    pub(super) fn lora_files<'a>(
+        &self,
+        folder: &LoraFolder,
+        fetched: impl Fn(&str) -> Option<&'a Path>,
+    ) -> Result<Vec<Lora>, JobError> {
         let loras = self.loras().iter().enumerate();
-        loras
-            .map(|(index, lora)| folder.find(index, &lora.path, lora.scale()))
-            .collect()
+        let found = loras.map(|(index, lora)| {
+            let path = match fetched(&lora.path).filter(|_| loras::is_url(&lora.path)) {
+                Some(path) => path.to_owned(),
+                None => folder.find(index, &lora.path)?,
+            };
+            Ok(Lora {
+                path,
+                name: lora.path.clone(),
+                scale: lora.scale(),
+            })
+        });
+        found.collect()
     }
 
     /// Returns whether there is a picture to start from.
@@ -433,6 +453,13 @@ mod tests {
             (&seed["minimum"], &seed["maximum"]),
             (&json!(-1), &json!(u64::MAX))
         );
+        let cost = |steps: u32| {
+            let input = json!({"width": 2048, "height": 2048, "steps": steps, "num_images": 4});
+            warmq_types::input_cost::excess(&schema, &input)
+        };
+        // Without a picture to start from 0.8 is too little, but the router does not know.
+        assert_eq!(cost(80), None);
+        assert_eq!(cost(81).unwrap().loc, ["body", "steps"]);
         let formats = &schema["properties"]["output_format"]["enum"];
         assert_eq!(formats, &json!(["png", "jpeg", "jpg", "webp", null]));
         let hint = warmq_types::input_schema::hint_path(&schema);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use warmq_diffusion::{Stamp, Workload};
 use warmq_types::job::JobError;
 
@@ -16,6 +17,22 @@ const MAX_PIXEL_STEPS: u64 = 1 << 30;
 /// Time for which a size is remembered that the device could not hold: another process may have
 /// held the memory.
 const EXCEEDED_SIZE_TTL: Duration = Duration::from_secs(600);
+
+/// Returns the same limit for routers, which know no model's defaults: what an input omits counts
+/// as little as it can.
+pub(super) fn cost_keyword() -> Value {
+    json!({
+        "limit": MAX_PIXEL_STEPS,
+        "factors": [
+            {"fields": ["/steps", "/num_inference_steps"], "default": 1},
+            {"fields": ["/num_images"], "default": 1},
+            {"fields": ["/width", "/image_size/width"], "default": 8},
+            {"fields": ["/height", "/image_size/height"], "default": 8},
+            // A share of the steps, if there is a picture to start from.
+            {"fields": ["/strength"], "default": 0.8},
+        ],
+    })
+}
 
 /// Checks a job's cost.
 ///

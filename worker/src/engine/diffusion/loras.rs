@@ -2,8 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use warmq_diffusion::Lora;
 use warmq_types::job::JobError;
+
+use super::input::{LORA_PATH, LORAS};
 
 const EXTENSION: &str = "safetensors";
 
@@ -20,34 +21,53 @@ impl LoraFolder {
     ///
     /// # Errors
     /// A 422 at `loras.<index>.path`; it lists the names that exist.
-    pub(super) fn find(&self, index: usize, name: &str, scale: f64) -> Result<Lora, JobError> {
+    pub(super) fn find(&self, index: usize, name: &str) -> Result<PathBuf, JobError> {
         let invalid = |message: String| {
-            let index = index.to_string();
-            Err(JobError::field(
-                &["loras", &index, "path"],
-                "value_error",
-                message,
-            ))
+            let path = [LORAS, &index.to_string(), LORA_PATH];
+            Err(JobError::field(&path, "value_error", message))
         };
-        let Some(folder) = &self.0 else {
-            let message = "this worker has no LoRA files: start it with --loras FOLDER";
-            return invalid(message.to_owned());
+        let known = || match &self.0 {
+            Some(folder) => format!("known: {}", names(folder)),
+            None => "this worker has no folder of them (--loras)".to_owned(),
         };
-        if !is_file_name(name) {
+        if is_repository(name) {
             return invalid(format!(
-                "'{name}' is not a file's name: URLs and other folders are not supported; known: {}",
-                names(folder)
+                "'{name}' is neither a file's name nor a URL; a repository of Hugging Face's hub \
+                 is named by the URL of its file, \
+                 https://huggingface.co/{name}/resolve/main/FILE.safetensors; {}",
+                known()
+            ));
+        }
+        if !is_file_name(name) {
+            let known = known();
+            return invalid(format!(
+                "'{name}' is neither a file's name nor a URL; {known}"
             ));
         }
         let candidates = [name.to_owned(), format!("{name}.{EXTENSION}")];
-        let mut paths = candidates.iter().map(|name| folder.join(name));
+        let mut paths =
+            (self.0.iter()).flat_map(|folder| candidates.iter().map(|name| folder.join(name)));
         let is_lora =
             |path: &PathBuf| path.extension().is_some_and(|end| end == EXTENSION) && path.is_file();
         match paths.find(is_lora) {
-            Some(path) => Ok(Lora { path, scale }),
-            None => invalid(format!("'{name}' not found; known: {}", names(folder))),
+            Some(path) => Ok(path),
+            None => invalid(format!("'{name}' not found; {}", known())),
         }
     }
+}
+
+/// Returns whether a text names a file that is fetched, not one of the folder.
+pub(super) fn is_url(text: &str) -> bool {
+    text.contains(':')
+}
+
+/// Returns whether a text is the name of a repository of Hugging Face's hub: `owner/name`.
+fn is_repository(text: &str) -> bool {
+    let mut parts = text.split('/').map(is_file_name);
+    matches!(
+        (parts.next(), parts.next(), parts.next()),
+        (Some(true), Some(true), None)
+    )
 }
 
 fn is_file_name(name: &str) -> bool {
@@ -81,24 +101,22 @@ mod tests {
         std::fs::write(folder.path().join("notes.txt"), "").unwrap();
         let loras = LoraFolder::new(Some(folder.path().to_owned()));
         for name in ["comic", "comic.safetensors"] {
-            let lora = loras.find(0, name, 0.5).unwrap();
-            assert_eq!(lora.path, folder.path().join("comic.safetensors"));
-            assert_eq!(lora.scale, 0.5);
+            let path = loras.find(0, name).unwrap();
+            assert_eq!(path, folder.path().join("comic.safetensors"));
         }
-        for name in [
-            "",
-            "..",
-            "../comic",
-            "/etc/passwd",
-            "a/b",
-            "notes.txt",
-            "https://a.b/c",
-        ] {
-            let error = loras.find(1, name, 1.0).unwrap_err();
+        for name in ["", "..", "../comic", "/etc/passwd", "a/b/c", "notes.txt"] {
+            let error = loras.find(1, name).unwrap_err();
             assert_eq!(error.detail[0].loc, ["body", "loras", "1", "path"]);
             assert!(error.message.ends_with("known: comic"), "{error:?}");
         }
-        let without = LoraFolder::new(None).find(0, "comic", 1.0).unwrap_err();
+        let without = LoraFolder::new(None).find(0, "comic").unwrap_err();
         assert!(without.message.contains("--loras"), "{without:?}");
+    }
+
+    #[test]
+    fn a_repository_is_answered_by_the_url_that_its_file_has() {
+        let error = LoraFolder::new(None).find(0, "owner/name").unwrap_err();
+        let url = "https://huggingface.co/owner/name/resolve/main/";
+        assert!(error.message.contains(url), "{error:?}");
     }
 }

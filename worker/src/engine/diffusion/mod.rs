@@ -15,6 +15,7 @@ mod servable;
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
 use warmq_diffusion::{
@@ -33,7 +34,7 @@ use super::{
 use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache::{self, ModelCache};
-use input::{FieldNames, Files, Input, MASK_URL};
+use input::{FieldNames, Files, Input, LORA_PATH, LORAS, MASK_URL};
 use limits::ExceededSizes;
 use loras::LoraFolder;
 use models::Models;
@@ -42,6 +43,9 @@ use servable::ServableModels;
 
 /// Size limit of an input picture's file.
 const MAX_PICTURE_BYTES: usize = 10 << 20;
+
+/// Size limit of a LoRA at a URL. Those of rank 128 for FLUX.1 have 1.4 GB.
+const MAX_LORA_BYTES: usize = 2 << 30;
 
 /// The engine.
 pub struct Diffusion {
@@ -64,7 +68,7 @@ impl Diffusion {
         let catalog = Catalog::open(&options.models).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             BuildError::Setting(format!(
-                "models: {error}{}; set a folder with one folder per model: --models",
+                "models: {error}{}; set a folder of models: --models",
                 cause.unwrap_or_default()
             ))
         })?;
@@ -84,8 +88,9 @@ impl Diffusion {
                 .map(|error| format!("; {error}"))
                 .collect();
             return Err(BuildError::Setting(format!(
-                "models: {} contains no model (a folder with a manifest.json or a \
-                 model_index.json); set another with --models{found}",
+                "models: {} contains no model (a folder with a model_index.json or a \
+                 manifest.json, or a single .safetensors file); set another with \
+                 --models{found}",
                 options.models.display()
             )));
         }
@@ -163,7 +168,7 @@ impl Diffusion {
     /// Reads the files that the input names.
     fn files(&self, input: &Input, context: &dyn RunContext) -> Result<Files, JobError> {
         let mut files = Files {
-            loras: input.lora_files(&self.loras)?,
+            loras: input.lora_files(&self.loras, |text| context.path(text))?,
             ..Files::default()
         };
         if input.starts_from_picture()
@@ -306,12 +311,21 @@ impl Engine for Diffusion {
             device: self.cache.loader().device.to_string(),
             models: self.servable.names(),
             input_schema: seam::schema::<Input>(),
-            files: [IMAGE_URL, MASK_URL]
-                .map(|name| FileField {
-                    name,
+            files: vec![
+                FileField::InMemory {
+                    name: IMAGE_URL,
                     max_bytes: MAX_PICTURE_BYTES,
-                })
-                .into(),
+                },
+                FileField::InMemory {
+                    name: MASK_URL,
+                    max_bytes: MAX_PICTURE_BYTES,
+                },
+                FileField::OnDisk {
+                    list: LORAS,
+                    name: LORA_PATH,
+                    max_bytes: MAX_LORA_BYTES,
+                },
+            ],
             inlines_files: false,
         }
     }
@@ -353,7 +367,8 @@ impl Engine for Diffusion {
                 height: 1,
                 luma: vec![0],
             }),
-            loras: input.lora_files(&self.loras)?,
+            // Stands for files that are not fetched yet.
+            loras: input.lora_files(&self.loras, |_| Some(Path::new("")))?,
         };
         let request = input.request(job, files);
         self.admit(&model, &stamp, &request, names).map(drop)

@@ -64,7 +64,7 @@ impl<E: Edit> Engine for Editor<E> {
             device: "cpu".to_owned(),
             models: Vec::new(),
             input_schema: input::schema::<E>(),
-            files: vec![FileField {
+            files: vec![FileField::InMemory {
                 name: IMAGE_URL,
                 max_bytes: MAX_FILE_BYTES,
             }],

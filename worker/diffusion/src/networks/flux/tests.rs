@@ -116,7 +116,8 @@ fn the_transformer_agrees_with_python() {
 #[test]
 fn token_ids_agree_with_python() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references/flux");
-    let t5 = crate::t5_tokenizer::load(folder.as_ref(), "flux", 512).unwrap();
+    let t5 =
+        crate::t5_tokenizer::load(folder.as_ref(), "flux", crate::t5_tokenizer::FILE, 512).unwrap();
     for name in ["prompt", "long"] {
         let file = include_bytes!("../../../tests/references/flux.safetensors");
         let (_, header) = SafeTensors::read_metadata(file).unwrap();
