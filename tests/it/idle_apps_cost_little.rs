@@ -7,7 +7,7 @@ use lapin::types::FieldTable;
 use reqwest::Method;
 use serde_json::json;
 use warmq_broker::{Message, Topology};
-use warmq_store::{Registration, Store};
+use warmq_store::{Heartbeat, Registration, Store};
 use warmq_testkit::{
     PrivateRabbit, PrivateRedis, Testbed, WorkerOptions, eventually, registration,
 };
@@ -108,10 +108,8 @@ async fn heartbeats(store: &Store) {
         let Registration { runner, epoch, .. } = idle_runner(app(number));
         let app = app(number);
         let heartbeat = store.fleet().heartbeat(&app, &runner, epoch, LEASE, false);
-        assert!(
-            heartbeat.await.unwrap(),
-            "the runner of {app} is registered"
-        );
+        let reply = heartbeat.await.unwrap();
+        assert_eq!(reply, Heartbeat::Registered, "the runner of {app}");
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use warmq_process::clock::unix_ms;
 use warmq_process::retry::Delays;
-use warmq_store::{FaultReport, RunnerReport};
+use warmq_store::{FaultReport, Heartbeat, RunnerReport};
 use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::context::WorkerContext;
@@ -137,5 +137,5 @@ async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch
     let alive = store
         .fleet()
         .heartbeat(&config.app, runner, epoch, intervals.lease, true);
-    alive.await.unwrap_or(false)
+    matches!(alive.await, Ok(Heartbeat::Registered | Heartbeat::ModelChanges))
 }

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use warmq_process::retry::{until_available, until_success};
+use warmq_store::Heartbeat;
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::runner::ModelChange;
 
 use crate::attempt;
 use crate::consumer::ConsumeError;
 use crate::context::WorkerContext;
-use crate::engine;
 use crate::engine::thread::EngineThread;
+use crate::engine::{self, RefusedChange};
 use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
 use crate::recovery::{self, Recovery};
@@ -235,10 +237,15 @@ impl Runner {
                 // Before the next job: otherwise a runner with many short jobs would lose its
                 // lease. Never during a start: the heartbeat of an idle runner makes it claimable.
                 _ = heartbeats.tick() => {
-                    if !self.heartbeat(incarnation.epoch).await {
-                        return IncarnationEnd::Unregistered;
+                    match self.heartbeat(incarnation.epoch).await {
+                        Heartbeat::Unregistered => return IncarnationEnd::Unregistered,
+                        Heartbeat::Registered => continue,
+                        Heartbeat::ModelChanges => {}
                     }
-                    continue;
+                    match self.change_models(incarnation).await {
+                        Some(end) => return end,
+                        None => continue,
+                    }
                 }
                 delivery = incarnation.consumers.next() => match delivery {
                     Ok(delivery) => delivery,
@@ -267,8 +274,71 @@ impl Runner {
         }
     }
 
-    /// Returns false if the runner is not registered with its current models.
-    async fn heartbeat(&self, epoch: Epoch) -> bool {
+    /// Executes the queued changes of an idle runner's models. It cannot be claimed meanwhile.
+    async fn change_models(&mut self, incarnation: &mut Incarnation) -> Option<IncarnationEnd> {
+        let (app, epoch) = (self.context.config.app.clone(), incarnation.epoch);
+        let store = self.context.store.clone();
+        if let Err(lost) = incarnation.consumers.detach_shared().await {
+            return Some(IncarnationEnd::ConsumerLost(lost));
+        }
+        while !self.context.stop.is_cancelled() {
+            let change = match store.model_changes().begin(&app, &self.id, epoch).await {
+                Ok(Some(change)) => change,
+                Ok(None) => return None,
+                Err(error) => {
+                    tracing::warn!(runner = %self.id, %error, "could not read a change of models");
+                    return None;
+                }
+            };
+            tracing::info!(runner = %self.id, ?change, "changing models on request");
+            self.keep_lease_during(change, epoch).await;
+            if self.engine.is_dead() {
+                let fault = Fault::new(FaultKind::Engine, "the engine crashed");
+                return Some(IncarnationEnd::from_fault(fault));
+            }
+            let (reported, report) = (&self.recorded_hints, &self.engine.report);
+            let changes = store.model_changes();
+            match changes.end(&app, &self.id, epoch, reported, report).await {
+                Ok(true) => self.recorded_hints.clone_from(&self.engine.report.hints),
+                Ok(false) => return Some(IncarnationEnd::Unregistered),
+                Err(error) => {
+                    tracing::warn!(runner = %self.id, %error, "could not report changed models");
+                    return Some(IncarnationEnd::Unregistered);
+                }
+            }
+        }
+        None
+    }
+
+    /// Changes the engine's models, and renews the lease meanwhile.
+    async fn keep_lease_during(&mut self, change: ModelChange, epoch: Epoch) {
+        let Self {
+            context,
+            id,
+            engine,
+            ..
+        } = self;
+        let intervals = context.intervals;
+        let mut changed = std::pin::pin!(change_models(engine, id, change));
+        loop {
+            match tokio::time::timeout(intervals.heartbeat, &mut changed).await {
+                Ok(()) => return,
+                Err(_) => {
+                    let fleet = context.store.fleet();
+                    let app = &context.config.app;
+                    let heartbeat = fleet.heartbeat(app, id, epoch, intervals.lease, true);
+                    // A lost lease is noticed when the change is reported.
+                    if let Err(error) = heartbeat.await {
+                        tracing::warn!(runner = %id, %error, "a heartbeat failed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Renews the lease of an idle runner; [`Heartbeat::Unregistered`] also if it is registered
+    /// with other models.
+    async fn heartbeat(&self, epoch: Epoch) -> Heartbeat {
         let WorkerContext {
             store,
             config,
@@ -280,14 +350,17 @@ impl Runner {
                 .fleet()
                 .heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
-            Ok(Ok(known)) => known && self.recorded_hints == self.engine.report.hints,
+            Ok(Ok(_)) if self.recorded_hints != self.engine.report.hints => {
+                Heartbeat::Unregistered
+            }
+            Ok(Ok(reply)) => reply,
             Ok(Err(error)) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
-                true
+                Heartbeat::Registered
             }
             Err(_) => {
                 tracing::warn!(runner = %self.id, "redis did not answer a heartbeat in time");
-                true
+                Heartbeat::Registered
             }
         }
     }
@@ -318,8 +391,26 @@ pub(crate) async fn start_engine(
     id: &RunnerId,
 ) -> Result<EngineThread, engine::BuildError> {
     let options = context.config.engine.clone();
+    let first = options.first_change();
     let runner = id.clone();
-    EngineThread::start(id, move || engine::build(&options, &runner)).await
+    let mut engine = EngineThread::start(id, move || engine::build(&options, &runner)).await?;
+    if first.models().next().is_some() {
+        change_models(&mut engine, id, first).await;
+    }
+    Ok(engine)
+}
+
+/// Changes the models that an engine has in memory, and logs what failed.
+async fn change_models(engine: &mut EngineThread, runner: &RunnerId, change: ModelChange) {
+    match engine.change_models(change).await {
+        Ok(refused) => {
+            for RefusedChange { model, reason } in refused {
+                tracing::warn!(%runner, model, reason, "a model was not changed as requested");
+            }
+        }
+        // The next job or check finds the engine dead.
+        Err(fault) => tracing::error!(%runner, %fault, "the engine crashed while it changed models"),
+    }
 }
 
 /// Waits until `time`, or forever.

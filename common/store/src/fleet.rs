@@ -21,6 +21,35 @@ pub struct RunnerReport {
     pub memory_bytes: u64,
     /// Number of models that it can hold at once: the loaded ones, then the largest others.
     pub slots: u32,
+    /// Evicted models in host memory, least recently used first.
+    pub ram_hints: Vec<Hint>,
+    /// Host memory of those models, bytes.
+    pub ram_bytes: u64,
+    /// Number of models that host memory can hold: those in it, then the largest others.
+    pub ram_slots: u32,
+    /// Models that are never evicted.
+    pub pinned: Vec<Hint>,
+}
+
+impl RunnerReport {
+    /// Returns the fields of the runner's hash.
+    pub(super) fn fields(&self) -> [(&'static str, String); 7] {
+        [
+            ("hints", hints_json(&self.hints)),
+            ("memory_bytes", self.memory_bytes.to_string()),
+            ("slots", self.slots.to_string()),
+            ("ram_hints", hints_json(&self.ram_hints)),
+            ("ram_bytes", self.ram_bytes.to_string()),
+            ("ram_slots", self.ram_slots.to_string()),
+            ("pinned", hints_json(&self.pinned)),
+        ]
+    }
+
+    /// Returns the hints of `reported` that are no longer loaded.
+    pub(super) fn left<'a>(&self, reported: &'a [Hint]) -> Vec<&'a Hint> {
+        let left = reported.iter().filter(|hint| !self.hints.contains(hint));
+        left.collect()
+    }
 }
 
 /// Registration of a runner's incarnation.
@@ -44,6 +73,8 @@ pub struct Registration {
     pub device: String,
     /// Memory budget for loaded models, bytes.
     pub memory_budget_bytes: u64,
+    /// Budget of host memory for evicted models, bytes.
+    pub ram_budget_bytes: u64,
     /// Catalog: the models that it can load; empty for any.
     pub models: Vec<Hint>,
     /// What it has loaded already.
@@ -53,7 +84,7 @@ pub struct Registration {
 impl Registration {
     /// Returns the fields of the runner's hash.
     pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut fields = vec![
             ("epoch", self.epoch.to_string()),
             ("host", self.host.clone()),
             ("pid", self.pid.to_string()),
@@ -61,12 +92,23 @@ impl Registration {
             ("engine", self.engine.clone()),
             ("device", self.device.clone()),
             ("memory_budget_bytes", self.memory_budget_bytes.to_string()),
-            ("memory_bytes", self.report.memory_bytes.to_string()),
-            ("slots", self.report.slots.to_string()),
-            ("hints", hints_json(&self.report.hints)),
+            ("ram_budget_bytes", self.ram_budget_bytes.to_string()),
             ("models", hints_json(&self.models)),
-        ]
+        ];
+        fields.extend(self.report.fields());
+        fields
     }
+}
+
+/// Answer to a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// The runner is no longer registered.
+    Unregistered,
+    /// It is registered.
+    Registered,
+    /// It is registered, and changes of its models are queued.
+    ModelChanges,
 }
 
 /// Numbers of an app's runners and jobs.
@@ -179,8 +221,7 @@ impl Fleet<'_> {
         Ok(since.is_some())
     }
 
-    /// Renews a runner's lease. `busy` while it runs a job. Returns whether the runner is still
-    /// registered.
+    /// Renews a runner's lease. `busy` while it runs a job or changes its models.
     pub async fn heartbeat(
         self,
         app: &AppId,
@@ -188,20 +229,26 @@ impl Fleet<'_> {
         epoch: Epoch,
         lease: Duration,
         busy: bool,
-    ) -> Result<bool, Error> {
-        Ok(self
+    ) -> Result<Heartbeat, Error> {
+        let reply: u8 = self
             .scripts
             .heartbeat
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.runners(app))
+            .key(self.keys.model_changes(app, runner))
             .arg(runner.as_str())
             .arg(epoch.0)
             .arg(lease.as_millis() as u64)
             .arg(u8::from(busy))
             .arg(self.keys.runner_events(app))
             .invoke_async(&mut self.connection.clone())
-            .await?)
+            .await?;
+        Ok(match reply {
+            0 => Heartbeat::Unregistered,
+            1 => Heartbeat::Registered,
+            _ => Heartbeat::ModelChanges,
+        })
     }
 
     /// Removes a runner that stops.
@@ -452,6 +499,10 @@ fn runner_record(
         memory_bytes: number("memory_bytes"),
         hints: parse_hints(&text("hints")),
         slots: u32::try_from(number("slots")).unwrap_or(u32::MAX),
+        ram_budget_bytes: number("ram_budget_bytes"),
+        ram_bytes: number("ram_bytes"),
+        ram_hints: parse_hints(&text("ram_hints")),
+        pinned: parse_hints(&text("pinned")),
         idle,
         job: text("job").parse().ok(),
         since_ms: number("since_ms"),

@@ -213,6 +213,7 @@ impl World {
             policy: "test".to_owned(),
             target: Target::Runner { runner: id.clone() },
             warm: false,
+            tier: None,
             warm_candidates: Vec::new(),
             blank_candidates: Vec::new(),
             idle_runners: 1,

@@ -1,10 +1,10 @@
 -- Renews a runner's lease. An idle runner whose claim lapsed becomes claimable again.
--- KEYS 1 runner, 2 idle, 3 runners
+-- KEYS 1 runner, 2 idle, 3 runners, 4 model changes
 -- ARGV 1 runner id, 2 epoch, 3 lease (ms), 4 '1' while it runs a job, 5 channel of runner events
--- Returns 1, or 0 if it is no longer registered
+-- Returns 1, 2 if changes of its models are queued, or 0 if it is no longer registered
 local now = now_ms()
 local runner = redis.call('HMGET', KEYS[1], 'epoch', 'claimed_until')
 if runner[1] ~= ARGV[2] then return 0 end
 redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[1])
 if ARGV[4] == '0' and number(runner[2]) <= now then set_idle(KEYS[2], KEYS[1], ARGV[5], ARGV[1], '') end
-return 1
+return 1 + redis.call('EXISTS', KEYS[4])

@@ -17,7 +17,7 @@ use warmq_types::ids::AppId;
 use super::Api;
 use crate::access::Caller;
 pub(super) use refusals::{
-    Creating, Finding, InvalidInput, Listing, Outcome, Proxied, Querying, Refusal, Running,
+    Changing, Creating, Finding, InvalidInput, Listing, Outcome, Proxied, Querying, Refusal, Running,
     Submitting, Uploading,
 };
 
