@@ -34,7 +34,9 @@ async fn run(system: &System, hint: &str) -> JobId {
 
 async fn runner(system: &System, worker: &Worker) -> RunnerRecord {
     let mut runners = system.runners(TIMED).await.into_iter();
-    runners.find(|runner| runner.id == *worker.runner()).unwrap()
+    runners
+        .find(|runner| runner.id == *worker.runner())
+        .unwrap()
 }
 
 fn names(hints: &[Hint]) -> Vec<&str> {
@@ -61,7 +63,10 @@ async fn a_job_goes_to_the_idle_runner_with_its_model_in_ram_and_not_to_a_cold_o
     let expected = "no runner had 'a' loaded, and owner had it in RAM";
     assert_eq!(decision.reason, expected);
     let held = runner(&system, &owner).await;
-    assert_eq!((names(&held.hints), names(&held.ram_hints)), (vec!["a"], vec!["b"]));
+    assert_eq!(
+        (names(&held.hints), names(&held.ram_hints)),
+        (vec!["a"], vec!["b"])
+    );
     system.cleanup().await;
 }
 
@@ -73,9 +78,15 @@ async fn models_are_loaded_before_the_first_job_and_pinned_ones_stay() {
         memory_budget: Some("2MiB".to_owned()),
         ..WorkerOptions::timed("eager", TIMED)
     };
-    let eager = system.worker(options.args(["--pin=a", "--preload=b"])).await;
+    let eager = system
+        .worker(options.args(["--pin=a", "--preload=b"]))
+        .await;
     let held = runner(&system, &eager).await;
-    assert_eq!(names(&held.hints), ["b", "a"], "the pinned one is evicted last");
+    assert_eq!(
+        names(&held.hints),
+        ["b", "a"],
+        "the pinned one is evicted last"
+    );
     assert_eq!(names(&held.pinned), ["a"]);
     for hint in ["a", "c", "d", "a"] {
         let job = system.submit_to(TIMED, hint, input()).await;
@@ -116,7 +127,10 @@ async fn an_operator_loads_pins_and_unloads_models_of_an_idle_runner() {
     };
     let (status, body) = change(&system, "steered", json!({"load": ["a"], "pin": ["b"]})).await;
     assert_eq!(status, 202, "{body}");
-    assert_eq!(body, json!({"load": ["a"], "unload": [], "pin": ["b"], "unpin": []}));
+    assert_eq!(
+        body,
+        json!({"load": ["a"], "unload": [], "pin": ["b"], "unpin": []})
+    );
     until((&["a", "b"], &["b"])).await;
     // The dispatcher has received the report.
     let job = system.submit_to(TIMED, "a", input()).await;
@@ -133,8 +147,10 @@ async fn a_change_of_an_unknown_runner_or_model_is_refused_by_name() {
     let system = System::start().await;
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
     let app = "warmq/diffusion";
-    let _worker = system.worker(WorkerOptions::diffusion("d", app, models)).await;
-    let (status, body) = change(&system, "nobody", json!({"load": ["shapes"]})).await;
+    let _worker = system
+        .worker(WorkerOptions::diffusion("d", app, models))
+        .await;
+    let (status, body) = change(&system, "missing", json!({"load": ["shapes"]})).await;
     assert_eq!(status, 404, "{body}");
     let (status, body) = change(&system, "d", json!({"load": ["shapes"], "pin": ["none"]})).await;
     assert_eq!(status, 422, "{body}");

@@ -382,10 +382,24 @@ mod tests {
         let engine = read("", &args).unwrap().engine;
         let names: Vec<&str> = engine.preload.iter().map(Hint::as_str).collect();
         assert_eq!(names, ["sdxl", "org/flux"]);
-        assert_eq!((engine.ram_budget, engine.pin.len()), (ByteSize(32 << 30), 0));
-        assert_eq!(read("app = 'a/b'", &Args::default()).unwrap().engine.ram_budget.0, 0);
-        let problems = read("app = 'a/b'\nram_budget = '8B'", &Args::default());
-        assert!(problems.unwrap_err().to_string().contains("did you mean 8GiB?"));
+        assert_eq!(
+            (engine.ram_budget, engine.pin.len()),
+            (ByteSize(32 << 30), 0)
+        );
+        assert_eq!(
+            read("app = 'a/b'", &Args::default())
+                .unwrap()
+                .engine
+                .ram_budget
+                .0,
+            0
+        );
+        let too_small = Args {
+            ram_budget: Some("20B".into()),
+            ..args
+        };
+        let problems = read("", &too_small).unwrap_err().to_string();
+        assert!(problems.contains("did you mean 20GiB?"), "{problems}");
     }
 
     #[test]

@@ -137,5 +137,8 @@ async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch
     let alive = store
         .fleet()
         .heartbeat(&config.app, runner, epoch, intervals.lease, true);
-    matches!(alive.await, Ok(Heartbeat::Registered | Heartbeat::ModelChanges))
+    matches!(
+        alive.await,
+        Ok(Heartbeat::Registered | Heartbeat::ModelChanges)
+    )
 }

@@ -350,9 +350,7 @@ impl Runner {
                 .fleet()
                 .heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
-            Ok(Ok(_)) if self.recorded_hints != self.engine.report.hints => {
-                Heartbeat::Unregistered
-            }
+            Ok(Ok(_)) if self.recorded_hints != self.engine.report.hints => Heartbeat::Unregistered,
             Ok(Ok(reply)) => reply,
             Ok(Err(error)) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
@@ -409,7 +407,9 @@ async fn change_models(engine: &mut EngineThread, runner: &RunnerId, change: Mod
             }
         }
         // The next job or check finds the engine dead.
-        Err(fault) => tracing::error!(%runner, %fault, "the engine crashed while it changed models"),
+        Err(fault) => {
+            tracing::error!(%runner, %fault, "the engine crashed while it changed models")
+        }
     }
 }
 

@@ -169,7 +169,8 @@ impl Client {
     ) -> Result<ModelChange, Error> {
         let query = app.map_or_else(String::new, |app| format!("?app={app}"));
         let path = format!("/v1/runners/{runner}/models{query}");
-        self.read(self.request(Method::POST, &path).json(change)).await
+        self.read(self.request(Method::POST, &path).json(change))
+            .await
     }
 
     /// Returns the apps.

@@ -36,18 +36,34 @@ pub(super) async fn change(
 ) -> anyhow::Result<u8> {
     let none = ModelChange::default();
     let (runner, change) = match change {
-        RunnerModels::Load(ModelsOfRunner { runner, models }) => {
-            (runner, ModelChange { load: models, ..none })
-        }
-        RunnerModels::Unload(ModelsOfRunner { runner, models }) => {
-            (runner, ModelChange { unload: models, ..none })
-        }
-        RunnerModels::Pin(ModelsOfRunner { runner, models }) => {
-            (runner, ModelChange { pin: models, ..none })
-        }
-        RunnerModels::Unpin(ModelsOfRunner { runner, models }) => {
-            (runner, ModelChange { unpin: models, ..none })
-        }
+        RunnerModels::Load(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                load: models,
+                ..none
+            },
+        ),
+        RunnerModels::Unload(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                unload: models,
+                ..none
+            },
+        ),
+        RunnerModels::Pin(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                pin: models,
+                ..none
+            },
+        ),
+        RunnerModels::Unpin(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                unpin: models,
+                ..none
+            },
+        ),
     };
     let queued = client.change_models(app, &runner, &change).await?;
     match json {
@@ -72,7 +88,10 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
             budget => format!("{} of {}", ByteSize(runner.memory_bytes), ByteSize(budget)),
         };
         if runner.ram_budget_bytes > 0 {
-            let (used, budget) = (ByteSize(runner.ram_bytes), ByteSize(runner.ram_budget_bytes));
+            let (used, budget) = (
+                ByteSize(runner.ram_bytes),
+                ByteSize(runner.ram_budget_bytes),
+            );
             memory += &format!(", RAM {used} of {budget}");
         }
         table.row([
@@ -90,10 +109,13 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
 
 /// Lists the models of a runner: on the device, with pins, then in RAM.
 fn loaded(runner: &RunnerRecord) -> String {
-    let on_device = runner.hints.iter().map(|hint| match runner.pinned.contains(hint) {
-        true => format!("{hint} (pinned)"),
-        false => hint.to_string(),
-    });
+    let on_device = runner
+        .hints
+        .iter()
+        .map(|hint| match runner.pinned.contains(hint) {
+            true => format!("{hint} (pinned)"),
+            false => hint.to_string(),
+        });
     let in_ram = runner.ram_hints.iter().map(|hint| format!("{hint} (RAM)"));
     let models: Vec<String> = on_device.chain(in_ram).collect();
     match models.is_empty() {

@@ -103,7 +103,7 @@ pub struct Options {
     /// Time to load a model from RAM, in units of S
     #[arg(long, default_value_t = 0.5, value_parser = not_negative)]
     pub ram_load_ratio: f64,
-    /// Hide the models in RAM from policy warm, as if it did not know tiers
+    /// Hide the models in RAM from policy warm: runners with them are cold ones
     #[arg(long)]
     pub ignore_tiers: bool,
     /// Exponent of the Zipf law of popularity; 0 makes all models equal

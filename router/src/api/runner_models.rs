@@ -48,7 +48,8 @@ async fn change(
     Query(query): Query<OneApp>,
     requested: Result<Json<ModelChange>, JsonRejection>,
 ) -> Result<(StatusCode, Json<ModelChange>), ApiError> {
-    let Json(change) = requested.map_err(|rejection| super::keys::unreadable(&rejection, "invalid_change"))?;
+    let Json(change) =
+        requested.map_err(|rejection| super::keys::unreadable(&rejection, "invalid_change"))?;
     let gone = || ApiError::not_found("the runner does not exist, or its lease has lapsed");
     let id = RunnerId::parse(&path.id).map_err(|_| gone())?;
     let runner = find(&api, &id, query).await?.ok_or_else(gone)?;
@@ -58,7 +59,9 @@ async fn change(
         ));
     }
     let state = api.store.runner_feed().runner(&runner.app, &id).await?;
-    let catalog = state.and_then(|(state, _)| state.models).unwrap_or_default();
+    let catalog = state
+        .and_then(|(state, _)| state.models)
+        .unwrap_or_default();
     let unknown: Vec<FieldError> = change
         .fields()
         .into_iter()
@@ -75,7 +78,12 @@ async fn change(
     if !unknown.is_empty() {
         return Err(JobError::fields(unknown).into());
     }
-    match api.store.model_changes().queue(&runner.app, &id, &change).await? {
+    match api
+        .store
+        .model_changes()
+        .queue(&runner.app, &id, &change)
+        .await?
+    {
         true => Ok((StatusCode::ACCEPTED, Json(change))),
         false => Err(gone()),
     }
@@ -87,11 +95,7 @@ fn has(runner: &RunnerRecord, model: &warmq_types::hint::Hint) -> bool {
 }
 
 /// Returns the live runner of this name; of several apps' runners the first.
-async fn find(
-    api: &Api,
-    id: &RunnerId,
-    query: OneApp,
-) -> Result<Option<RunnerRecord>, ApiError> {
+async fn find(api: &Api, id: &RunnerId, query: OneApp) -> Result<Option<RunnerRecord>, ApiError> {
     let apps = query.apps(api).await?;
     let runners = api.store.fleet().runners_of(&apps).await?;
     Ok(runners.into_iter().find(|runner| runner.id == *id))

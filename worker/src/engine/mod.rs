@@ -335,7 +335,7 @@ impl From<model_cache::Error<Failure>> for Failure {
     }
 }
 
-/// The context of a load that no job needs: nobody follows or cancels it.
+/// The context of a load that no job needs: no progress, no cancellation.
 struct WithoutJob;
 
 impl RunContext for WithoutJob {
@@ -394,7 +394,9 @@ fn report<L: Loader>(cache: &ModelCache<L>, catalog: &[(String, u64)]) -> Runner
         hints.filter_map(Result::ok).collect()
     };
     let outside = |tier: Tier| {
-        let outside = catalog.iter().filter(move |(name, _)| cache.tier(name) != tier);
+        let outside = catalog
+            .iter()
+            .filter(move |(name, _)| cache.tier(name) != tier);
         outside.map(|(_, bytes)| *bytes)
     };
     RunnerReport {

@@ -333,7 +333,10 @@ mod tests {
             let ended = engine.run(&job(hint, input.clone()), &mut RecordingContext::default());
             ended.timings
         });
-        assert_eq!(timings.map(|run| run.tier()), [Tier::Disk, Tier::Disk, Tier::Ram]);
+        assert_eq!(
+            timings.map(|run| run.tier()),
+            [Tier::Disk, Tier::Disk, Tier::Ram]
+        );
         assert!(timings[1].load_ms >= 30 && timings[2].load_ms < 30);
         let report = engine.report();
         assert_eq!((report.slots, report.ram_slots), (1, 2));
@@ -345,7 +348,10 @@ mod tests {
     fn models_are_loaded_pinned_and_unloaded_between_jobs() {
         let mut engine = engine(2);
         let models = |names: &[&str]| -> Vec<Hint> {
-            names.iter().map(|name| Hint::parse(name).unwrap()).collect()
+            names
+                .iter()
+                .map(|name| Hint::parse(name).unwrap())
+                .collect()
         };
         let change = ModelChange {
             load: models(&["a"]),

@@ -1,5 +1,5 @@
-//! Loaded models within a memory budget; a miss evicts the least recently used ones first, into host
-//! memory if there is a budget for that.
+//! Loaded models within a memory budget; a miss evicts the least recently used ones first, into
+//! host memory if there is a budget for that.
 //!
 //! Room is made for a model's exact size, after its files were checked. A model is in one tier at a
 //! time; while it moves to the device it counts in neither.
@@ -361,10 +361,7 @@ fn total_bytes<M, V>(entries: &[Entry<M, V>]) -> u64 {
     entries.iter().map(|entry| entry.bytes).sum()
 }
 
-fn cached<M, V>(
-    entries: &[Entry<M, V>],
-    is_pinned: impl Fn(&str) -> bool,
-) -> Vec<CachedModel<'_>> {
+fn cached<M, V>(entries: &[Entry<M, V>], is_pinned: impl Fn(&str) -> bool) -> Vec<CachedModel<'_>> {
     let cached = entries.iter().map(|entry| CachedModel {
         name: &entry.name,
         bytes: entry.bytes,

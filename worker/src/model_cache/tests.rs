@@ -146,11 +146,7 @@ fn a_model_whose_files_changed_is_loaded_again() {
 }
 
 /// Draws with a model, on a device that has memory for so many models beside the picture.
-fn draw(
-    cache: &mut ModelCache<Sizes>,
-    name: &str,
-    room: usize,
-) -> Result<usize, Error<String>> {
+fn draw(cache: &mut ModelCache<Sizes>, name: &str, room: usize) -> Result<usize, Error<String>> {
     let mut attempts = 0;
     cache.with_room(name, |cache| {
         attempts += 1;
@@ -292,7 +288,11 @@ fn a_model_that_does_not_fit_on_the_device_stays_in_ram_for_the_next_attempt() {
     cache.loader.short_moves = 2;
     assert_eq!(draw(&mut cache, "3-a", 9), Ok(3));
     assert_eq!(cache.names(), ["3-d", "3-a"]);
-    assert_eq!(cache.ram_names(), ["3-b", "3-c"], "one for its size, one for the attempt");
+    assert_eq!(
+        cache.ram_names(),
+        ["3-b", "3-c"],
+        "one for its size, one for the attempt"
+    );
     assert_eq!(cache.loader().loads.len(), 4);
 }
 
@@ -307,7 +307,11 @@ fn a_pinned_model_stays_on_the_device_and_is_evicted_last_once_unpinned() {
     let Err(Error::TooLarge(refused)) = cache.get("7", ()) else {
         panic!("it was loaded");
     };
-    assert!(refused.to_string().ends_with("of which pinned models occupy 4"));
+    assert!(
+        refused
+            .to_string()
+            .ends_with("of which pinned models occupy 4")
+    );
     cache.unpin("4-a");
     cache.get("7", ()).unwrap();
     assert_eq!(cache.names(), ["7"]);

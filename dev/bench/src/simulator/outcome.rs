@@ -34,7 +34,13 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{:.4} swaps/job, {:.3} s of loading/job, mean {:.2} s, p50 {:.2} s, p95 {:.2} s, p99 {:.2} s, throughput {:.3}, {stable}",
-            self.swaps_per_job, self.load_s_per_job, self.mean_s, self.p50_s, self.p95_s, self.p99_s, self.throughput
+            self.swaps_per_job,
+            self.load_s_per_job,
+            self.mean_s,
+            self.p50_s,
+            self.p95_s,
+            self.p99_s,
+            self.throughput
         )
     }
 }

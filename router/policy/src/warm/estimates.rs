@@ -1,5 +1,6 @@
-//! Estimates per model: run time S(m), load times from disk L(m) and from RAM, arrival rate lam(m). Measured from events; a
-//! model without observations has the app's average, and the app starts from priors.
+//! Estimates per model: run time S(m), load times from disk L(m) and from RAM, arrival rate lam(m).
+//! Measured from events; a model without observations has the app's average, and the app starts
+//! from priors.
 
 use serde::{Deserialize, Serialize};
 

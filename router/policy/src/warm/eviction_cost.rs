@@ -89,7 +89,10 @@ impl LoadBar {
 
 /// Returns whether at most half of m's copies are loading: within one load time they may double.
 fn may_double(view: &View<'_>, model: Model, rng: &mut SplitMix64) -> bool {
-    let holders = view.fleet.holders.sample(model, view.constants.holders, rng);
+    let holders = view
+        .fleet
+        .holders
+        .sample(model, view.constants.holders, rng);
     let (mut loading, mut all) = (0, 0);
     for holder in holders {
         loading += usize::from(view.fleet.is_loading(holder, model, view.now_s));

@@ -203,7 +203,9 @@ impl Fleet {
         except: Avoid,
         rng: &mut SplitMix64,
     ) -> SmallVec<[Runner; 8]> {
-        let with_room = self.able(&self.idle_with_room, model, 1, except, rng).next();
+        let with_room = self
+            .able(&self.idle_with_room, model, 1, except, rng)
+            .next();
         match with_room {
             Some(runner) => SmallVec::from_iter([runner]),
             None => self.able(&self.idle, model, count, except, rng).collect(),
@@ -378,13 +380,7 @@ impl Fleet {
 }
 
 /// Updates an index for a runner that held `before` and holds `after`.
-fn replace(
-    index: &mut HolderIndex,
-    runner: Runner,
-    before: &[Model],
-    after: &[Model],
-    idle: bool,
-) {
+fn replace(index: &mut HolderIndex, runner: Runner, before: &[Model], after: &[Model], idle: bool) {
     for model in before.iter().filter(|model| !after.contains(model)) {
         index.set(*model, runner, false, false);
     }

@@ -645,9 +645,15 @@ fn a_refused_send_leaves_both_tiers_as_they_were() {
     let runner = Runner(0);
     scenario.policy.on(0.0, Event::ClaimVoid { runner }, 0);
     let view = scenario.policy.fleet.get(runner);
-    assert_eq!((&view.cache[..], &view.ram[..]), (&[Model(5)][..], &[Model(0)][..]));
+    assert_eq!(
+        (&view.cache[..], &view.ram[..]),
+        (&[Model(5)][..], &[Model(0)][..])
+    );
     let holders = |index: &holders::HolderIndex, model| index.count(Model(model));
     let fleet = &scenario.policy.fleet;
     assert_eq!([0, 5].map(|model| holders(&fleet.holders, model)), [0, 1]);
-    assert_eq!([0, 5].map(|model| holders(&fleet.ram_holders, model)), [1, 0]);
+    assert_eq!(
+        [0, 5].map(|model| holders(&fleet.ram_holders, model)),
+        [1, 0]
+    );
 }

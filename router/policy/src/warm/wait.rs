@@ -55,9 +55,9 @@ fn waits_s(
     let in_ram = in_ram.into_iter().flatten();
     let in_ram = in_ram.filter(move |runner| Some(*runner) != except);
     let warm = holders.map(move |holder| wait_for_s(view, holder, lane));
-    warm.chain(in_ram.map(move |holder| {
-        wait_for_s(view, holder, lane) + view.estimates.ram_load_s(model)
-    }))
+    warm.chain(
+        in_ram.map(move |holder| wait_for_s(view, holder, lane) + view.estimates.ram_load_s(model)),
+    )
 }
 
 /// Returns the time until this holder takes a further job of this lane, s.

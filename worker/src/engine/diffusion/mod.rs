@@ -17,10 +17,10 @@ use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use warmq_config::ByteSize;
 use warmq_diffusion::{
     Catalog, Device, Error, Manifest, Mask, Observer, Picture, Request, Stamp, Truncation, Workload,
 };
-use warmq_config::ByteSize;
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
@@ -351,8 +351,9 @@ impl Engine for Diffusion {
             let bytes = models.known_bytes(&name)?;
             Some((name, bytes))
         };
-        let catalog: Vec<(String, u64)> =
-            (self.servable.names().into_iter()).filter_map(sized).collect();
+        let catalog: Vec<(String, u64)> = (self.servable.names().into_iter())
+            .filter_map(sized)
+            .collect();
         report(&self.cache, &catalog)
     }
 
@@ -360,14 +361,15 @@ impl Engine for Diffusion {
         let servable = &self.servable;
         change_models(&mut self.cache, change, |cache, model| {
             let loader = cache.loader();
-            let stamp = loader.version(model).map_err(|error| servable::fault(error).details)?;
+            let stamp = loader
+                .version(model)
+                .map_err(|error| servable::fault(error).details)?;
             if let Some(fault) = servable.refusal(model, &stamp) {
                 return Err(fault.details.clone());
             }
             cache.drop_if_changed(model);
-            let loaded = cache.with_room(model, |cache| {
-                cache.get(model, &mut WithoutJob).map(drop)
-            });
+            let loaded =
+                cache.with_room(model, |cache| cache.get(model, &mut WithoutJob).map(drop));
             loaded.map_err(|error| match error {
                 model_cache::Error::TooLarge(refused) => refused.to_string(),
                 model_cache::Error::Load(error) | model_cache::Error::ExceedsDevice(error) => {
