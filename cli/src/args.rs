@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use warmq_config::SecretText;
 use warmq_types::access::Scope;
 use warmq_types::hint::Hint;
-use warmq_types::ids::{AppId, JobId, KeyId, KeyName};
+use warmq_types::ids::{AppId, JobId, KeyId, KeyName, RunnerId};
 use warmq_types::job::Priority;
 
 use crate::dry_run::AppAssumption;
@@ -76,11 +76,14 @@ pub enum Command {
         /// Id of the job
         id: JobId,
     },
-    /// List the runners: what each one does and which models it holds
+    /// List the runners: what each one does and which models it holds; or change their models
     Runners {
         /// Only those of this app
-        #[arg(long, value_name = "OWNER/NAME")]
+        #[arg(long, value_name = "OWNER/NAME", global = true)]
         app: Option<AppId>,
+        /// What to change
+        #[command(subcommand)]
+        change: Option<RunnerModels>,
     },
     /// List the apps: jobs that wait, runners, policy
     Apps,
@@ -176,6 +179,29 @@ pub struct RouteTest {
     /// Only this route, instead of all routes of the file
     #[arg(long, value_name = "OWNER/NAME")]
     pub route: Option<AppId>,
+}
+
+/// Changes of a runner's models, executed once it is idle.
+#[derive(Debug, Clone, Subcommand)]
+pub enum RunnerModels {
+    /// Load models
+    Load(ModelsOfRunner),
+    /// Drop models from device and RAM
+    Unload(ModelsOfRunner),
+    /// Load models and evict them no more
+    Pin(ModelsOfRunner),
+    /// Let models be evicted again
+    Unpin(ModelsOfRunner),
+}
+
+/// Models of one runner.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsOfRunner {
+    /// Name of the runner
+    pub runner: RunnerId,
+    /// Names of the models
+    #[arg(required = true, value_name = "MODEL")]
+    pub models: Vec<Hint>,
 }
 
 /// `name=text`.

@@ -108,10 +108,8 @@ async fn heartbeats(store: &Store) {
         let Registration { runner, epoch, .. } = idle_runner(app(number));
         let app = app(number);
         let heartbeat = store.fleet().heartbeat(&app, &runner, epoch, LEASE, false);
-        assert!(
-            heartbeat.await.unwrap().is_some(),
-            "the runner of {app} is registered"
-        );
+        let registered = heartbeat.await.unwrap().is_some();
+        assert!(registered, "the runner of {app} is registered");
     }
 }
 

@@ -262,8 +262,8 @@ async fn a_runner_may_report_ten_thousand_hints() {
     let names = (0..10_000).map(|n| format!("model, {n} — «{{{n}}}» 模型"));
     let report = RunnerReport {
         hints: names.map(|name| Hint::parse(&name).unwrap()).collect(),
-        memory_bytes: 0,
         slots: 10_000,
+        ..RunnerReport::default()
     };
     let last = report.hints.last().unwrap().clone();
     let giant = Registration {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use warmq_config::{ByteSize, Problems, ServerArgs, Servers, Settings};
 use warmq_fetch::Allowed;
+use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, RunnerId};
 
 use crate::engine::{self, EngineKind, http};
@@ -50,6 +51,16 @@ pub struct Args {
     /// Memory budget for the loaded models of one runner [default: 512MiB]
     #[arg(long, env = "WARMQ_MEMORY_BUDGET", value_name = "SIZE")]
     pub memory_budget: Option<String>,
+    /// Budget of host memory for the evicted models of one runner: they return to the device without
+    /// being read again [default: 0]
+    #[arg(long, env = "WARMQ_RAM_BUDGET", value_name = "SIZE")]
+    pub ram_budget: Option<String>,
+    /// Models to load before the first job, in this order: shapes,digits [default: none]
+    #[arg(long, env = "WARMQ_PRELOAD", value_name = "MODELS")]
+    pub preload: Option<String>,
+    /// Models to load before the first job and never to evict: shapes [default: none]
+    #[arg(long, env = "WARMQ_PIN", value_name = "MODELS")]
+    pub pin: Option<String>,
     /// Device for the models: auto (a GPU if there is one), cpu, cuda:0 [default: auto]
     #[arg(long, env = "WARMQ_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
@@ -125,6 +136,9 @@ impl Config {
             from.take::<ByteSize>("lora_cache_size", args.lora_cache_size.as_deref(), "8GiB");
         let memory_budget =
             from.take::<Budget>("memory_budget", args.memory_budget.as_deref(), "512MiB");
+        let ram_budget = from.take::<RamBudget>("ram_budget", args.ram_budget.as_deref(), "0");
+        let preload = from.take::<Models>("preload", args.preload.as_deref(), "");
+        let pin = from.take::<Models>("pin", args.pin.as_deref(), "");
         let device = from.take::<Device>("device", args.device.as_deref(), "auto");
         let concurrency = number(from, "concurrency", &args.concurrency, "1", 1..=256);
         let slots = number(from, "slots", &args.slots, "2", 1..=u16::MAX);
@@ -154,6 +168,9 @@ impl Config {
                     models: models?,
                     loras,
                     memory_budget: memory_budget?.0,
+                    ram_budget: ram_budget?.0,
+                    preload: preload?.0,
+                    pin: pin?.0,
                     device: device?.0,
                     slots: slots?,
                     http: upstream,
@@ -237,6 +254,32 @@ const MIN_BUDGET: ByteSize = ByteSize(1 << 20);
 
 /// A memory budget that a model can fit into.
 struct Budget(ByteSize);
+
+/// A budget of host memory; 0 for none.
+struct RamBudget(ByteSize);
+
+impl FromStr for RamBudget {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "0" => Ok(Self(ByteSize(0))),
+            _ => text.parse().map(|Budget(size)| Self(size)),
+        }
+    }
+}
+
+/// Names of models, separated by commas.
+struct Models(Vec<Hint>);
+
+impl FromStr for Models {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim);
+        let names = names.filter(|name| !name.is_empty()).map(Hint::parse);
+        let names: Result<Vec<Hint>, _> = names.collect();
+        names.map(Self).map_err(|error| error.to_string())
+    }
+}
 
 impl FromStr for Budget {
     type Err = String;
@@ -359,6 +402,37 @@ mod tests {
         }
         let config = read("", &args("1MiB")).unwrap();
         assert_eq!(config.engine.memory_budget, MIN_BUDGET);
+    }
+
+    #[test]
+    fn models_are_named_in_a_list_and_ram_has_no_budget_by_default() {
+        let args = Args {
+            app: Some("a/b".into()),
+            preload: Some("sdxl, org/flux".into()),
+            ram_budget: Some("32GiB".into()),
+            ..Args::default()
+        };
+        let engine = read("", &args).unwrap().engine;
+        let names: Vec<&str> = engine.preload.iter().map(Hint::as_str).collect();
+        assert_eq!(names, ["sdxl", "org/flux"]);
+        assert_eq!(
+            (engine.ram_budget, engine.pin.len()),
+            (ByteSize(32 << 30), 0)
+        );
+        assert_eq!(
+            read("app = 'a/b'", &Args::default())
+                .unwrap()
+                .engine
+                .ram_budget
+                .0,
+            0
+        );
+        let too_small = Args {
+            ram_budget: Some("20B".into()),
+            ..args
+        };
+        let problems = read("", &too_small).unwrap_err().to_string();
+        assert!(problems.contains("did you mean 20GiB?"), "{problems}");
     }
 
     #[test]

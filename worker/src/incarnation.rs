@@ -193,6 +193,7 @@ pub(crate) fn registration(
         engine: config.engine.kind.to_string(),
         device: description.device.clone(),
         memory_budget_bytes: config.engine.memory_budget.0,
+        ram_budget_bytes: config.engine.ram_budget.0,
         models: (description.models.iter())
             .filter_map(|model| Hint::parse(model).ok())
             .collect(),

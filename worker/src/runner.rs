@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use warmq_process::retry::{until_available, until_success};
-use warmq_store::SharedQueueConsumer;
+use warmq_store::{Heartbeat, SharedQueueConsumer};
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::runner::ModelChange;
 
 use crate::attempt;
 use crate::consumer::ConsumeError;
 use crate::context::WorkerContext;
-use crate::engine;
-use crate::engine::EngineState;
 use crate::engine::thread::EngineThread;
+use crate::engine::{self, EngineState, RefusedChange};
 use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
 use crate::recovery::{self, Recovery};
@@ -26,6 +26,12 @@ const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Timeout for checking an idle runner's models: well below its lease.
 const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What follows a heartbeat that failed: idle runners run the jobs of the shared queue.
+const WITHOUT_REDIS: Heartbeat = Heartbeat {
+    shared_queue: SharedQueueConsumer::Runners,
+    has_model_changes: false,
+};
 
 /// Timeout for a heartbeat: jobs wait for it, and a lease spans three of them.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -242,10 +248,18 @@ impl Runner {
                 // lease. Never during a start: the heartbeat of an idle runner makes it claimable.
                 _ = heartbeats.tick() => {
                     match self.heartbeat(incarnation.epoch).await {
-                        Some(consumer) => shared_queue = consumer,
                         None => return IncarnationEnd::Unregistered,
+                        Some(heartbeat) => {
+                            shared_queue = heartbeat.shared_queue;
+                            if !heartbeat.has_model_changes {
+                                continue;
+                            }
+                        }
                     }
-                    continue;
+                    match self.change_models(incarnation).await {
+                        Some(end) => return end,
+                        None => continue,
+                    }
                 }
                 delivery = incarnation.consumers.next() => match delivery {
                     Ok(delivery) => delivery,
@@ -309,9 +323,71 @@ impl Runner {
         None
     }
 
-    /// Sends a heartbeat. Returns who consumes the shared queue: the runners while Redis is
-    /// unreachable. Returns `None` if the runner is not registered with its current models.
-    async fn heartbeat(&self, epoch: Epoch) -> Option<SharedQueueConsumer> {
+    /// Executes the queued changes of an idle runner's models. It cannot be claimed meanwhile.
+    async fn change_models(&mut self, incarnation: &mut Incarnation) -> Option<IncarnationEnd> {
+        let (app, epoch) = (self.context.config.app.clone(), incarnation.epoch);
+        let store = self.context.store.clone();
+        if let Err(lost) = incarnation.consumers.set_shared(false).await {
+            return Some(IncarnationEnd::ConsumerLost(lost));
+        }
+        while !self.context.stop.is_cancelled() {
+            let change = match store.model_changes().begin(&app, &self.id, epoch).await {
+                Ok(Some(change)) => change,
+                Ok(None) => return None,
+                Err(error) => {
+                    tracing::warn!(runner = %self.id, %error, "could not read a change of models");
+                    return None;
+                }
+            };
+            tracing::info!(runner = %self.id, ?change, "changing models on request");
+            self.keep_lease_during(change, epoch).await;
+            if self.engine.is_dead() {
+                let fault = Fault::new(FaultKind::Engine, "the engine crashed");
+                return Some(IncarnationEnd::from_fault(fault));
+            }
+            let (reported, report) = (&self.recorded_hints, &self.engine.report);
+            let changes = store.model_changes();
+            match changes.end(&app, &self.id, epoch, reported, report).await {
+                Ok(true) => self.recorded_hints.clone_from(&self.engine.report.hints),
+                Ok(false) => return Some(IncarnationEnd::Unregistered),
+                Err(error) => {
+                    tracing::warn!(runner = %self.id, %error, "could not report changed models");
+                    return Some(IncarnationEnd::Unregistered);
+                }
+            }
+        }
+        None
+    }
+
+    /// Changes the engine's models, and renews the lease meanwhile.
+    async fn keep_lease_during(&mut self, change: ModelChange, epoch: Epoch) {
+        let Self {
+            context,
+            id,
+            engine,
+            ..
+        } = self;
+        let intervals = context.intervals;
+        let mut changed = std::pin::pin!(change_models(engine, id, change));
+        loop {
+            match tokio::time::timeout(intervals.heartbeat, &mut changed).await {
+                Ok(()) => return,
+                Err(_) => {
+                    let fleet = context.store.fleet();
+                    let app = &context.config.app;
+                    let heartbeat = fleet.heartbeat(app, id, epoch, intervals.lease, true);
+                    // A lost lease is noticed when the change is reported.
+                    if let Err(error) = heartbeat.await {
+                        tracing::warn!(runner = %id, %error, "a heartbeat failed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Renews the lease of an idle runner. Returns `None` if it is not registered with its current
+    /// models.
+    async fn heartbeat(&self, epoch: Epoch) -> Option<Heartbeat> {
         let WorkerContext {
             store,
             config,
@@ -323,16 +399,16 @@ impl Runner {
                 .fleet()
                 .heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
-            Ok(Ok(consumer)) => {
-                consumer.filter(|_| self.recorded_hints == self.engine.report.hints)
+            Ok(Ok(heartbeat)) => {
+                heartbeat.filter(|_| self.recorded_hints == self.engine.report.hints)
             }
             Ok(Err(error)) => {
                 tracing::warn!(runner = %self.id, %error, "a heartbeat failed");
-                Some(SharedQueueConsumer::Runners)
+                Some(WITHOUT_REDIS)
             }
             Err(_) => {
                 tracing::warn!(runner = %self.id, "redis did not answer a heartbeat in time");
-                Some(SharedQueueConsumer::Runners)
+                Some(WITHOUT_REDIS)
             }
         }
     }
@@ -363,8 +439,29 @@ pub(crate) async fn start_engine(
     id: &RunnerId,
 ) -> Result<EngineThread, engine::BuildError> {
     let options = context.config.engine.clone();
+    let first = options.first_change();
     let (shared, runner) = (context.shared.clone(), id.clone());
-    EngineThread::start(id, move || engine::build(&options, &shared, &runner)).await
+    let start = EngineThread::start(id, move || engine::build(&options, &shared, &runner));
+    let mut engine = start.await?;
+    if first.models().next().is_some() {
+        change_models(&mut engine, id, first).await;
+    }
+    Ok(engine)
+}
+
+/// Changes the models that an engine has in memory, and logs what failed.
+async fn change_models(engine: &mut EngineThread, runner: &RunnerId, change: ModelChange) {
+    match engine.change_models(change).await {
+        Ok(refused) => {
+            for RefusedChange { model, reason } in refused {
+                tracing::warn!(%runner, model, reason, "a model was not changed as requested");
+            }
+        }
+        // The next job or check finds the engine dead.
+        Err(fault) => {
+            tracing::error!(%runner, %fault, "the engine crashed while it changed models")
+        }
+    }
 }
 
 /// Waits until `time`, or forever.

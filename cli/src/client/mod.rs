@@ -18,8 +18,8 @@ pub use messages::{RunResult, Submission, Submitted};
 use warmq_process::tls;
 use warmq_types::access::{ApiKey, NewKey};
 use warmq_types::http::{App, Apps, CreatedKey, DeadLetters, Job, Keys, Redriven, Route, Runners};
-use warmq_types::ids::{AppId, JobId, KeyId};
-use warmq_types::runner::RunnerRecord;
+use warmq_types::ids::{AppId, JobId, KeyId, RunnerId};
+use warmq_types::runner::{ModelChange, RunnerRecord};
 use warmq_types::text::is_printable;
 
 /// Timeout for connecting. Responses have none.
@@ -155,6 +155,22 @@ impl Client {
         let query = app.map_or_else(String::new, |app| format!("?app={app}"));
         let request = self.request(Method::GET, &format!("/v1/runners{query}"));
         Ok(self.read::<Runners>(request).await?.runners)
+    }
+
+    /// Queues a change of a runner's models, which the runner executes once it is idle.
+    ///
+    /// # Errors
+    /// The runner or a model does not exist.
+    pub async fn change_models(
+        &self,
+        app: Option<&AppId>,
+        runner: &RunnerId,
+        change: &ModelChange,
+    ) -> Result<ModelChange, Error> {
+        let query = app.map_or_else(String::new, |app| format!("?app={app}"));
+        let path = format!("/v1/runners/{runner}/models{query}");
+        self.read(self.request(Method::POST, &path).json(change))
+            .await
     }
 
     /// Returns the apps.

@@ -33,7 +33,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Status { id } => status::run(&client, id, json).await,
         Command::Result { id, save } => result::run(&client, id, save.as_deref()).await,
         Command::Cancel { id } => cancel::run(&client, id, json).await,
-        Command::Runners { app } => runners::run(&client, app.as_ref(), json).await,
+        Command::Runners { app, change: None } => runners::run(&client, app.as_ref(), json).await,
+        Command::Runners {
+            app,
+            change: Some(change),
+        } => runners::change(&client, app.as_ref(), change, json).await,
         Command::Apps => apps::run(&client, json).await,
         Command::Dead(dead) => dead::run(&client, dead, json).await,
         Command::Keys(keys) => keys::run(&client, keys, json).await,

@@ -2,10 +2,11 @@
 
 use warmq_config::ByteSize;
 use warmq_types::ids::AppId;
-use warmq_types::runner::RunnerRecord;
+use warmq_types::runner::{ModelChange, RunnerRecord};
 use warmq_types::table::Table;
 use warmq_types::text::escape;
 
+use crate::args::{ModelsOfRunner, RunnerModels};
 use crate::client::{Client, pretty};
 use crate::exit;
 use crate::time;
@@ -26,6 +27,52 @@ pub(super) async fn run(client: &Client, app: Option<&AppId>, json: bool) -> any
     Ok(exit::OK)
 }
 
+/// Changes the models of a runner.
+pub(super) async fn change(
+    client: &Client,
+    app: Option<&AppId>,
+    change: RunnerModels,
+    json: bool,
+) -> anyhow::Result<u8> {
+    let none = ModelChange::default();
+    let (runner, change) = match change {
+        RunnerModels::Load(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                load: models,
+                ..none
+            },
+        ),
+        RunnerModels::Unload(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                unload: models,
+                ..none
+            },
+        ),
+        RunnerModels::Pin(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                pin: models,
+                ..none
+            },
+        ),
+        RunnerModels::Unpin(ModelsOfRunner { runner, models }) => (
+            runner,
+            ModelChange {
+                unpin: models,
+                ..none
+            },
+        ),
+    };
+    let queued = client.change_models(app, &runner, &change).await?;
+    match json {
+        true => println!("{}", pretty(&queued)),
+        false => println!("{runner} changes its models once it is idle; see `warmq runners`"),
+    }
+    Ok(exit::OK)
+}
+
 fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
     let header = ["RUNNER", "APP", "DEVICE", "DOING", "LOADED", "MEMORY", "UP"];
     let mut table = Table::new(header);
@@ -36,26 +83,45 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
             (None, None, true) => "idle".to_owned(),
             (None, None, false) => "busy".to_owned(),
         };
-        let hints: Vec<&str> = runner.hints.iter().map(|hint| hint.as_str()).collect();
-        let loaded = match hints.is_empty() {
-            true => "-".to_owned(),
-            false => hints.join(", "),
-        };
-        let memory = match runner.memory_budget_bytes {
+        let mut memory = match runner.memory_budget_bytes {
             0 => "-".to_owned(),
             budget => format!("{} of {}", ByteSize(runner.memory_bytes), ByteSize(budget)),
         };
+        if runner.ram_budget_bytes > 0 {
+            let (used, budget) = (
+                ByteSize(runner.ram_bytes),
+                ByteSize(runner.ram_budget_bytes),
+            );
+            memory += &format!(", RAM {used} of {budget}");
+        }
         table.row([
             runner.id.to_string(),
             runner.app.to_string(),
             runner.device.clone(),
             doing,
-            loaded,
+            loaded(runner),
             memory,
             time::duration(now_ms.saturating_sub(runner.since_ms)),
         ]);
     }
     table
+}
+
+/// Lists the models of a runner: on the device, with pins, then in RAM.
+fn loaded(runner: &RunnerRecord) -> String {
+    let on_device = runner
+        .hints
+        .iter()
+        .map(|hint| match runner.pinned.contains(hint) {
+            true => format!("{hint} (pinned)"),
+            false => hint.to_string(),
+        });
+    let in_ram = runner.ram_hints.iter().map(|hint| format!("{hint} (RAM)"));
+    let models: Vec<String> = on_device.chain(in_ram).collect();
+    match models.is_empty() {
+        true => "-".to_owned(),
+        false => models.join(", "),
+    }
 }
 
 /// Formats the faults of the faulty runners and their duration, one line each.
@@ -91,6 +157,10 @@ mod tests {
                 Hint::parse("digits").unwrap(),
             ],
             slots: 5,
+            ram_budget_bytes: 0,
+            ram_bytes: 0,
+            ram_hints: Vec::new(),
+            pinned: Vec::new(),
             idle: true,
             job: None,
             since_ms: 1_000,
@@ -103,6 +173,18 @@ mod tests {
         let expected =
             "gpu-a   warmq/diffusion  cpu     idle   shapes, digits  24.0 MiB of 64.0 MiB  1 min";
         assert_eq!(text.lines().nth(1), Some(expected));
+
+        let with_ram = [RunnerRecord {
+            ram_budget_bytes: 32 << 20,
+            ram_bytes: 12 << 20,
+            ram_hints: vec![Hint::parse("landscapes").unwrap()],
+            pinned: vec![Hint::parse("digits").unwrap()],
+            ..runner.clone()
+        }];
+        let text = table(&with_ram, 61_000).to_string();
+        let models = "shapes, digits (pinned), landscapes (RAM)";
+        let memory = "24.0 MiB of 64.0 MiB, RAM 12.0 MiB of 32.0 MiB";
+        assert!(text.contains(&format!("{models}  {memory}")), "{text}");
 
         let faulty = [RunnerRecord {
             idle: false,

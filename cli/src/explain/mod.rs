@@ -105,32 +105,36 @@ fn cost(record: &JobRecord) -> Option<String> {
         attempt => format!(", as attempt {attempt}"),
     };
     let began = format!("{runner} started it {queued} after the submission{attempt}");
-    let Some(Timings {
+    let Some(timings) = record.timings else {
+        return Some(format!("{began}."));
+    };
+    let Timings {
         warm,
         load_ms,
         run_ms,
-    }) = record.timings
-    else {
-        return Some(format!("{began}."));
-    };
+        from_ram,
+    } = timings;
+    let source = if from_ram { " from RAM" } else { "" };
     let (load, ran) = (duration(load_ms), duration(run_ms));
     Some(match (warm, predicted_warm(record)) {
         (true, Some(true)) => {
             format!("{began}, warm as predicted: nothing had to be loaded, and it ran {ran}.")
         }
         (false, Some(false)) => {
-            format!("{began}, cold as predicted: loading took {load}, then it ran {ran}.")
+            format!("{began}, cold as predicted: loading{source} took {load}, then it ran {ran}.")
         }
         (true, Some(false)) => format!(
             "{began}, warm: nothing had to be loaded, and it ran {ran}. A load had been predicted, but its model was \
              there by then."
         ),
         (false, Some(true)) => format!(
-            "{began}, cold: loading took {load}, then it ran {ran}. It had been predicted warm, but its model was gone \
-             by then."
+            "{began}, cold: loading{source} took {load}, then it ran {ran}. It had been predicted \
+             warm, but its model was gone by then."
         ),
         (true, None) => format!("{began}, warm: nothing had to be loaded, and it ran {ran}."),
-        (false, None) => format!("{began}, cold: loading took {load}, then it ran {ran}."),
+        (false, None) => {
+            format!("{began}, cold: loading{source} took {load}, then it ran {ran}.")
+        }
     })
 }
 

@@ -11,6 +11,7 @@ use warmq_types::ids::{AppId, Epoch, Fence, JobId, RunnerId};
 use warmq_types::job::{JobError, Progress, Timings};
 use warmq_types::message::FailureHistory;
 use warmq_types::retry_tier::RetryTier;
+use warmq_types::tier::Tier;
 
 use super::jobs::{Known, RETENTION_S};
 use super::record::json;
@@ -103,18 +104,22 @@ impl Finish<'_> {
     /// Returns level and text for the job's log.
     fn last_line(&self) -> (&'static str, String) {
         let Timings {
-            warm,
-            load_ms,
-            run_ms,
+            load_ms, run_ms, ..
         } = self.timings;
-        match self.outcome {
-            Outcome::Succeeded(_) if warm => ("INFO", format!("succeeded: warm, ran {run_ms} ms")),
-            Outcome::Succeeded(_) => (
+        match (self.outcome, self.timings.tier()) {
+            (Outcome::Succeeded(_), Tier::Device) => {
+                ("INFO", format!("succeeded: warm, ran {run_ms} ms"))
+            }
+            (Outcome::Succeeded(_), Tier::Ram) => (
+                "INFO",
+                format!("succeeded: loaded from RAM in {load_ms} ms, ran {run_ms} ms"),
+            ),
+            (Outcome::Succeeded(_), Tier::Disk) => (
                 "INFO",
                 format!("succeeded: cold, loaded {load_ms} ms, ran {run_ms} ms"),
             ),
-            Outcome::Failed(error) => ("ERROR", format!("failed: {}", error.message)),
-            Outcome::Cancelled => ("ERROR", "cancelled".to_owned()),
+            (Outcome::Failed(error), _) => ("ERROR", format!("failed: {}", error.message)),
+            (Outcome::Cancelled, _) => ("ERROR", "cancelled".to_owned()),
         }
     }
 }
@@ -261,11 +266,7 @@ impl Attempts<'_> {
             Outcome::Cancelled => (String::new(), String::new()),
         };
         let hints = &finish.report.hints;
-        let left: Vec<&Hint> = finish
-            .reported
-            .iter()
-            .filter(|hint| !hints.contains(hint))
-            .collect();
+        let left = finish.report.left(finish.reported);
         let mut invocation = self.scripts.finish.prepare_invoke();
         invocation
             .key(self.keys.job(app, job))
@@ -286,16 +287,16 @@ impl Attempts<'_> {
             .arg(error)
             .arg(json(&finish.timings))
             .arg(RETENTION_S)
-            .arg(json(hints))
             .arg(hints.len())
-            .arg(finish.report.memory_bytes)
             .arg(u8::from(finish.idle))
             .arg(self.keys.runner_events(app))
             .arg(left.len())
-            .arg(finish.report.slots)
             .arg(finish.ran.as_ref().map(json).unwrap_or_default());
         let (level, line) = finish.last_line();
         invocation.arg(level).arg(line);
+        for (field, value) in finish.report.fields() {
+            invocation.arg(field).arg(value);
+        }
         let reply: String = invocation
             .invoke_async(&mut self.connection.clone())
             .await?;

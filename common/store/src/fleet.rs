@@ -21,6 +21,35 @@ pub struct RunnerReport {
     pub memory_bytes: u64,
     /// Number of models that it can hold at once: the loaded ones, then the largest others.
     pub slots: u32,
+    /// Evicted models in host memory, least recently used first.
+    pub ram_hints: Vec<Hint>,
+    /// Host memory of those models, bytes.
+    pub ram_bytes: u64,
+    /// Number of models that host memory can hold: those in it, then the largest others.
+    pub ram_slots: u32,
+    /// Models that are never evicted.
+    pub pinned: Vec<Hint>,
+}
+
+impl RunnerReport {
+    /// Returns the fields of the runner's hash.
+    pub(super) fn fields(&self) -> [(&'static str, String); 7] {
+        [
+            ("hints", hints_json(&self.hints)),
+            ("memory_bytes", self.memory_bytes.to_string()),
+            ("slots", self.slots.to_string()),
+            ("ram_hints", hints_json(&self.ram_hints)),
+            ("ram_bytes", self.ram_bytes.to_string()),
+            ("ram_slots", self.ram_slots.to_string()),
+            ("pinned", hints_json(&self.pinned)),
+        ]
+    }
+
+    /// Returns the hints of `reported` that are no longer loaded.
+    pub(super) fn left<'a>(&self, reported: &'a [Hint]) -> Vec<&'a Hint> {
+        let left = reported.iter().filter(|hint| !self.hints.contains(hint));
+        left.collect()
+    }
 }
 
 /// Registration of a runner's incarnation.
@@ -44,6 +73,8 @@ pub struct Registration {
     pub device: String,
     /// Memory budget for loaded models, bytes.
     pub memory_budget_bytes: u64,
+    /// Budget of host memory for evicted models, bytes.
+    pub ram_budget_bytes: u64,
     /// Catalog: the models that it can load; empty for any.
     pub models: Vec<Hint>,
     /// What it has loaded already.
@@ -53,7 +84,7 @@ pub struct Registration {
 impl Registration {
     /// Returns the fields of the runner's hash.
     pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut fields = vec![
             ("epoch", self.epoch.to_string()),
             ("host", self.host.clone()),
             ("pid", self.pid.to_string()),
@@ -61,11 +92,11 @@ impl Registration {
             ("engine", self.engine.clone()),
             ("device", self.device.clone()),
             ("memory_budget_bytes", self.memory_budget_bytes.to_string()),
-            ("memory_bytes", self.report.memory_bytes.to_string()),
-            ("slots", self.report.slots.to_string()),
-            ("hints", hints_json(&self.report.hints)),
+            ("ram_budget_bytes", self.ram_budget_bytes.to_string()),
             ("models", hints_json(&self.models)),
-        ]
+        ];
+        fields.extend(self.report.fields());
+        fields
     }
 }
 
@@ -76,6 +107,15 @@ pub enum SharedQueueConsumer {
     Leader,
     /// The idle runners: with policy `fal`, and without a leader.
     Runners,
+}
+
+/// Answer to a heartbeat of a registered runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Who consumes the shared queue.
+    pub shared_queue: SharedQueueConsumer,
+    /// Whether changes of its models are queued.
+    pub has_model_changes: bool,
 }
 
 /// Numbers of an app's runners and jobs.
@@ -188,8 +228,8 @@ impl Fleet<'_> {
         Ok(since.is_some())
     }
 
-    /// Renews a runner's lease. `busy` while it runs a job. Returns who consumes the shared queue,
-    /// `None` if the runner is no longer registered.
+    /// Renews a runner's lease. `busy` while it runs a job or changes its models. Returns `None` if
+    /// the runner is no longer registered.
     pub async fn heartbeat(
         self,
         app: &AppId,
@@ -197,8 +237,8 @@ impl Fleet<'_> {
         epoch: Epoch,
         lease: Duration,
         busy: bool,
-    ) -> Result<Option<SharedQueueConsumer>, Error> {
-        let reply: String = self
+    ) -> Result<Option<Heartbeat>, Error> {
+        let (consumer, has_model_changes): (String, bool) = self
             .scripts
             .heartbeat
             .key(self.keys.runner(app, runner))
@@ -206,6 +246,7 @@ impl Fleet<'_> {
             .key(self.keys.runners(app))
             .key(self.keys.leader(app))
             .key(self.keys.leader_policy(app))
+            .key(self.keys.model_changes(app, runner))
             .arg(runner.as_str())
             .arg(epoch.0)
             .arg(lease.as_millis() as u64)
@@ -213,11 +254,15 @@ impl Fleet<'_> {
             .arg(self.keys.runner_events(app))
             .invoke_async(&mut self.connection.clone())
             .await?;
-        Ok(match reply.as_str() {
-            "leader" => Some(SharedQueueConsumer::Leader),
-            "runners" => Some(SharedQueueConsumer::Runners),
-            _ => None,
-        })
+        let shared_queue = match consumer.as_str() {
+            "leader" => SharedQueueConsumer::Leader,
+            "runners" => SharedQueueConsumer::Runners,
+            _ => return Ok(None),
+        };
+        Ok(Some(Heartbeat {
+            shared_queue,
+            has_model_changes,
+        }))
     }
 
     /// Stores the models of a runner that changed them between its jobs. `reported`: what it
@@ -230,8 +275,7 @@ impl Fleet<'_> {
         report: &RunnerReport,
     ) -> Result<bool, Error> {
         let hints = &report.hints;
-        let left = reported.iter().filter(|hint| !hints.contains(hint));
-        let left: Vec<&Hint> = left.collect();
+        let left = report.left(reported);
         let mut invocation = self.scripts.report.prepare_invoke();
         invocation
             .key(self.keys.runner(app, runner))
@@ -240,15 +284,16 @@ impl Fleet<'_> {
         for hint in left.iter().copied().chain(hints) {
             invocation.key(self.keys.hint(app, hint));
         }
-        Ok(invocation
+        invocation
             .arg(runner.as_str())
             .arg(epoch.0)
-            .arg(hints_json(hints))
             .arg(hints.len())
-            .arg(report.memory_bytes)
-            .arg(report.slots)
             .arg(left.len())
-            .arg(self.keys.runner_events(app))
+            .arg(self.keys.runner_events(app));
+        for (field, value) in report.fields() {
+            invocation.arg(field).arg(value);
+        }
+        Ok(invocation
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
@@ -501,6 +546,10 @@ fn runner_record(
         memory_bytes: number("memory_bytes"),
         hints: parse_hints(&text("hints")),
         slots: u32::try_from(number("slots")).unwrap_or(u32::MAX),
+        ram_budget_bytes: number("ram_budget_bytes"),
+        ram_bytes: number("ram_bytes"),
+        ram_hints: parse_hints(&text("ram_hints")),
+        pinned: parse_hints(&text("pinned")),
         idle,
         job: text("job").parse().ok(),
         since_ms: number("since_ms"),

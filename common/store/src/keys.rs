@@ -208,6 +208,11 @@ impl Keys {
         self.of_app(app, format_args!("runner:{runner}"))
     }
 
+    /// List: changes of a runner's models that it has not taken yet (JSON).
+    pub(super) fn model_changes(&self, app: &AppId, runner: &RunnerId) -> String {
+        self.of_app(app, format_args!("runner:{runner}:model_changes"))
+    }
+
     /// String: the leader of the app.
     pub(super) fn leader(&self, app: &AppId) -> String {
         self.of_app(app, "leader")

@@ -43,6 +43,7 @@ mod keys;
 mod leadership;
 mod log;
 mod maintenance;
+mod model_changes;
 mod outage_attempts;
 mod outbox;
 mod placement;
@@ -71,7 +72,7 @@ pub use attempts::{Finish, Finished, Loss, RequeueCause, Start, StartSource};
 pub use cancellation::{CancelOutcome, CancellationStream};
 pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
-pub use fleet::{AppLoad, Counts, Registration, RunnerReport, SharedQueueConsumer};
+pub use fleet::{AppLoad, Counts, Heartbeat, Registration, RunnerReport, SharedQueueConsumer};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};
@@ -158,6 +159,8 @@ parts! {
     fleet: Fleet,
     /// Runners that take no jobs, and runners with equal names.
     faults: Faults,
+    /// Changes of runners' models on request.
+    model_changes: ModelChanges,
     /// Events and states of runners, for dispatchers.
     runner_feed: RunnerFeed,
     /// The idle runners that could take a job.

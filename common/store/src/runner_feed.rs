@@ -36,6 +36,12 @@ pub struct FreeRunner {
     pub slots: u32,
     /// Loaded models, least recently used first.
     pub hints: Vec<Hint>,
+    /// Number of models that its host memory can hold; 0 without a budget.
+    #[serde(default)]
+    pub ram_slots: u32,
+    /// Evicted models in host memory, least recently used first.
+    #[serde(default)]
+    pub ram_hints: Vec<Hint>,
     /// The run that it just finished, if it succeeded.
     #[serde(default)]
     pub ran: Option<Ran>,
@@ -157,17 +163,25 @@ impl RunnerFeed<'_> {
             Option<u32>,
             Option<String>,
             Option<String>,
+            Option<u32>,
+            Option<String>,
         );
+        const FIELDS: [&str; 7] = [
+            "epoch",
+            "frees",
+            "slots",
+            "hints",
+            "models",
+            "ram_slots",
+            "ram_hints",
+        ];
         let (known, idle): (Fields, bool) = redis::pipe()
             .atomic()
-            .hmget(
-                self.keys.runner(app, runner),
-                &["epoch", "frees", "slots", "hints", "models"],
-            )
+            .hmget(self.keys.runner(app, runner), &FIELDS)
             .sismember(self.keys.idle(app), runner.as_str())
             .query_async(&mut self.connection.clone())
             .await?;
-        let (Some(epoch), frees, slots, hints, models) = known else {
+        let (Some(epoch), frees, slots, hints, models, ram_slots, ram_hints) = known else {
             return Ok(None);
         };
         let free = FreeRunner {
@@ -176,6 +190,8 @@ impl RunnerFeed<'_> {
             frees: frees.unwrap_or(0),
             slots: slots.unwrap_or(1),
             hints: parse_hints(&hints.unwrap_or_default()),
+            ram_slots: ram_slots.unwrap_or(0),
+            ram_hints: parse_hints(&ram_hints.unwrap_or_default()),
             ran: None,
             models: Some(parse_hints(&models.unwrap_or_default())),
         };

@@ -50,6 +50,7 @@ impl Flow {
             .fold(none, |sum, timings| Timings {
                 warm: sum.warm && timings.warm,
                 load_ms: sum.load_ms + timings.load_ms,
+                from_ram: false,
                 run_ms: sum.run_ms + timings.run_ms,
             })
     }

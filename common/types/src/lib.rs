@@ -11,6 +11,7 @@
 //! | [`job`] | the job's record: spec, decision, progress, outcome |
 //! | [`attempt`] | an attempt's lease and outcome |
 //! | [`runner`], [`fault`] | a live runner; its faults, as opposed to the job's |
+//! | [`tier`] | where a runner has a model |
 //! | [`route`], [`flow`] | the way from a submission to its app; the steps of a route |
 //! | [`message`] | messages between router and workers, versioned |
 //! | [`access`] | API keys: scopes, limits, secrets |
@@ -40,3 +41,4 @@ pub mod server_url;
 pub mod state;
 pub mod table;
 pub mod text;
+pub mod tier;

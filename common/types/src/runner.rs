@@ -32,6 +32,18 @@ pub struct RunnerRecord {
     /// Number of models that it can hold at once: the loaded ones, then the largest others.
     #[serde(default)]
     pub slots: u32,
+    /// Budget of host memory for evicted models, bytes; 0: they are dropped.
+    #[serde(default)]
+    pub ram_budget_bytes: u64,
+    /// Host memory of evicted models, bytes.
+    #[serde(default)]
+    pub ram_bytes: u64,
+    /// Models in host memory, least recently used first; none of them is in `hints`.
+    #[serde(default)]
+    pub ram_hints: Vec<Hint>,
+    /// Models that are never evicted.
+    #[serde(default)]
+    pub pinned: Vec<Hint>,
     /// Whether it waits for a job.
     pub idle: bool,
     /// The job that it runs or was claimed for.
@@ -46,4 +58,35 @@ pub struct RunnerRecord {
     /// Begin of that fault, Unix ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_since_ms: Option<u64>,
+}
+
+/// Changes of the models that a runner has in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelChange {
+    /// Models to load.
+    pub load: Vec<Hint>,
+    /// Models to drop from the device and from host memory.
+    pub unload: Vec<Hint>,
+    /// Models to load, and to evict no more.
+    pub pin: Vec<Hint>,
+    /// Models that may be evicted again.
+    pub unpin: Vec<Hint>,
+}
+
+impl ModelChange {
+    /// Returns all models that it names, with their fields.
+    pub fn fields(&self) -> [(&'static str, &[Hint]); 4] {
+        [
+            ("load", &self.load),
+            ("unload", &self.unload),
+            ("pin", &self.pin),
+            ("unpin", &self.unpin),
+        ]
+    }
+
+    /// Returns all models that it names.
+    pub fn models(&self) -> impl Iterator<Item = &Hint> {
+        self.fields().into_iter().flat_map(|(_, models)| models)
+    }
 }

@@ -104,6 +104,15 @@ pub struct Options {
     /// Time to load a model, in units of S
     #[arg(long, default_value_t = 5.0, value_parser = not_negative)]
     pub load_ratio: f64,
+    /// Evicted models that stay in a runner's RAM (R)
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub ram_slots: u32,
+    /// Time to load a model from RAM, in units of S
+    #[arg(long, default_value_t = 0.5, value_parser = not_negative)]
+    pub ram_load_ratio: f64,
+    /// Hide the models in RAM from policy warm: runners with them are cold ones
+    #[arg(long)]
+    pub ignore_tiers: bool,
     /// Exponent of the Zipf law of popularity; 0 makes all models equal
     #[arg(long, default_value_t = 0.9, value_parser = not_negative)]
     pub zipf: f64,

@@ -73,7 +73,7 @@ fn record(runners: u32, rho: f64) -> anyhow::Result<Vec<PolicyEvent>> {
         ..targets::base(PolicyName::Warm, 1)
     };
     let workload = Workload::of(&options)?;
-    let mut scheme = WarmScheme::new(&Constants::default(), options.slots as usize).recording();
+    let mut scheme = WarmScheme::new(&Constants::default(), &options).recording();
     run(&options, workload, &mut scheme, options.seed);
     Ok(scheme.into_record())
 }

@@ -88,6 +88,7 @@ fn the_json_names_what_benchmarks_read() {
     assert_eq!(
         names,
         [
+            "load_s_per_job",
             "mean_s",
             "p50_s",
             "p95_s",
@@ -121,4 +122,15 @@ fn a_trace_is_replayed_exactly() {
     assert!((outcome.mean_s - 29.0 / 3.0).abs() < 1e-9, "{outcome}");
     assert!((outcome.swaps_per_job - 2.0 / 3.0).abs() < 1e-9);
     assert!(refused.unwrap_err().to_string().contains("line 2"));
+}
+
+#[test]
+fn models_in_ram_shorten_jobs_more_if_the_policy_knows_of_them() {
+    let run = |ram: &str| sim(&format!("--models 96 --rho 0.5 --jobs 8000 {ram}"));
+    let (without, ignored) = (run(""), run("--ram-slots 3 --ignore-tiers"));
+    let known = run("--ram-slots 3");
+    assert!(ignored.mean_s < without.mean_s, "{ignored} {without}");
+    assert!(known.mean_s < 0.8 * ignored.mean_s, "{known} {ignored}");
+    assert!(known.load_s_per_job < 0.5 * ignored.load_s_per_job);
+    assert_eq!(run("--ram-slots 0 --ram-load-ratio 3"), without);
 }

@@ -48,6 +48,7 @@ pub fn decide(job: &JobSpec, candidates: Candidates, refused_claims: u32) -> Dec
         policy: "fal".to_owned(),
         target,
         warm,
+        tier: None,
         warm_candidates: candidates.warm,
         blank_candidates: candidates.blank,
         idle_runners: candidates.idle,

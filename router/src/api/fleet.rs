@@ -17,10 +17,23 @@ use crate::routing_config::RoutingConfig;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct OneApp {
-    /// Limit the list to the runners of this app.
+pub(super) struct OneApp {
+    /// Only the runners of this app.
     #[param(example = "warmq/diffusion")]
     app: Option<String>,
+}
+
+impl OneApp {
+    /// Returns the app, or all.
+    pub(super) async fn apps(self, api: &Api) -> Result<Vec<AppId>, ApiError> {
+        match self.app {
+            None => Ok(api.apps.all().await?.into_iter().collect()),
+            Some(name) => match AppId::parse(&name) {
+                Ok(app) => Ok(vec![app]),
+                Err(error) => Err(ApiError::bad_request(error.to_string())),
+            },
+        }
+    }
 }
 
 pub(super) fn apps_routes() -> OpenApiRouter<Api> {
@@ -87,14 +100,7 @@ async fn runners(
     State(api): State<Api>,
     Query(query): Query<OneApp>,
 ) -> Result<Json<Runners>, ApiError> {
-    let apps = match query.app {
-        None => api.apps.all().await?.into_iter().collect(),
-        Some(name) => {
-            let app =
-                AppId::parse(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
-            vec![app]
-        }
-    };
+    let apps = query.apps(&api).await?;
     let runners = api.store.fleet().runners_of(&apps).await?;
     Ok(Json(Runners { runners }))
 }

@@ -56,7 +56,7 @@ async fn create(
     By(caller): By,
     requested: Result<Json<NewKey>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let Json(requested) = requested.map_err(|rejection| unreadable(&rejection))?;
+    let Json(requested) = requested.map_err(|rejection| unreadable(&rejection, "invalid_key"))?;
     if requested.scopes.is_empty() {
         let message = "at least one scope is required; known: submit:owner/name, submit:owner/*, submit:*, read, watch, admin";
         return Err(JobError::field(&["scopes"], "no_scopes", message).into());
@@ -122,10 +122,11 @@ async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn unreadable(rejection: &JsonRejection) -> ApiError {
+/// Returns the error of a body that is not of the expected kind; `error_type` if it is JSON.
+pub(super) fn unreadable(rejection: &JsonRejection, error_type: &str) -> ApiError {
     match rejection {
         JsonRejection::JsonDataError(_) => {
-            JobError::field(&[], "invalid_key", rejection.body_text()).into()
+            JobError::field(&[], error_type, rejection.body_text()).into()
         }
         JsonRejection::MissingJsonContentType(_) => {
             ApiError::bad_request("the body must be JSON with content-type application/json")

@@ -26,6 +26,7 @@ mod owned_job;
 mod proxy;
 mod queue;
 mod run;
+mod runner_models;
 mod server;
 mod sse;
 mod status;
@@ -117,7 +118,8 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 /// signed, and are opened by browsers without a key.
 fn api_routes(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = jobs::routes().merge(fleet::apps_routes());
-    let administering = dead::routes().merge(keys::routes()).merge(config::routes());
+    let administering = (dead::routes().merge(keys::routes()).merge(config::routes()))
+        .merge(runner_models::routes());
     let own_pages = middleware::from_fn_with_state(api.clone(), cors::own_pages_only);
     let operating = OpenApiRouter::default()
         .merge(guarded(with_a_key, api, Right::Call))

@@ -18,6 +18,7 @@ fn ran(text: &str, load_ms: u64) -> RunnerEvent {
     let timings = Timings {
         warm: load_ms == 0,
         load_ms,
+        from_ram: false,
         run_ms: 10,
     };
     RunnerEvent::Freed(FreeRunner {
@@ -26,6 +27,8 @@ fn ran(text: &str, load_ms: u64) -> RunnerEvent {
         frees: 1,
         slots: 1,
         hints: Vec::new(),
+        ram_slots: 0,
+        ram_hints: Vec::new(),
         ran: Some(Ran {
             hint: hint(text),
             timings,
@@ -41,6 +44,7 @@ fn sent(warm: bool, held_ms: u64) -> Decision {
             runner: RunnerId::parse("r").unwrap(),
         },
         warm,
+        tier: None,
         warm_candidates: Vec::new(),
         blank_candidates: Vec::new(),
         idle_runners: 1,

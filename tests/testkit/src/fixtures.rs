@@ -16,6 +16,7 @@ pub fn registration(app: &AppId, runner: &RunnerId) -> Registration {
         engine: "timed".to_owned(),
         device: "cpu".to_owned(),
         memory_budget_bytes: 1,
+        ram_budget_bytes: 0,
         models: Vec::new(),
         report: RunnerReport::default(),
     }
@@ -29,6 +30,7 @@ pub fn decision(runner: &RunnerId) -> Decision {
             runner: runner.clone(),
         },
         warm: false,
+        tier: None,
         warm_candidates: Vec::new(),
         blank_candidates: Vec::new(),
         idle_runners: 1,

@@ -95,6 +95,7 @@ impl EndedAttempt {
             warm,
             load_ms,
             run_ms,
+            ..
         } = self.timings;
         let hint = job.hint.as_ref().map_or("", |hint| hint.as_str());
         let (runner, id) = (&self.started.runner, job.id);

@@ -35,8 +35,11 @@ use tokio_util::sync::CancellationToken;
 use warmq_config::ByteSize;
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
+use warmq_types::hint::Hint;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{JobError, JobSpec, Progress, Timings};
+use warmq_types::runner::ModelChange;
+use warmq_types::tier::Tier;
 
 use self::http::ModelServer;
 use self::pictures::Editor;
@@ -44,7 +47,7 @@ use self::pictures::cutout::Cutout;
 use self::pictures::upscale::Upscale;
 use crate::fault::Fault;
 use crate::input_files::FileField;
-use crate::model_cache;
+use crate::model_cache::{self, Budget, Loader, ModelCache};
 
 /// The engine of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +112,12 @@ pub struct Options {
     pub loras: Option<PathBuf>,
     /// Memory budget for the loaded models of one runner.
     pub memory_budget: ByteSize,
+    /// Budget of host memory for the evicted models of one runner.
+    pub ram_budget: ByteSize,
+    /// Models to load at the start, in this order; pinned ones are loaded first.
+    pub preload: Vec<Hint>,
+    /// Models that are never evicted.
+    pub pin: Vec<Hint>,
     /// Device for tensors: `auto`, `cpu`, `cuda:0`.
     pub device: String,
     /// Number of models that the timed engine holds.
@@ -161,6 +170,25 @@ pub enum BuildError {
     /// The machine lacks what the engine needs.
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl Options {
+    /// Returns the memory for models.
+    fn budget(&self) -> Budget {
+        Budget {
+            device_bytes: self.memory_budget.0,
+            ram_bytes: self.ram_budget.0,
+        }
+    }
+
+    /// Returns the changes that precede the first job.
+    pub fn first_change(&self) -> ModelChange {
+        ModelChange {
+            load: self.preload.clone(),
+            pin: self.pin.clone(),
+            ..ModelChange::default()
+        }
+    }
 }
 
 /// Builds the engine that `options` select, on the calling thread.
@@ -230,6 +258,17 @@ pub trait Engine {
         Ok(())
     }
 
+    /// Changes the models in memory, between jobs: unpins, unloads, pins, loads. A failure affects
+    /// its model only.
+    fn change_models(&mut self, change: &ModelChange) -> Vec<RefusedChange> {
+        let models = change.models();
+        let refused = models.map(|model| RefusedChange {
+            model: model.to_string(),
+            reason: "the engine has no models".to_owned(),
+        });
+        refused.collect()
+    }
+
     /// Runs a job to its end.
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended;
 
@@ -246,6 +285,15 @@ pub trait Engine {
     fn watch(&self) -> Option<watch::Receiver<EngineState>> {
         None
     }
+}
+
+/// A model that could not be changed as requested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedChange {
+    /// Its name.
+    pub model: String,
+    /// The reason, for operators.
+    pub reason: String,
 }
 
 /// The context of a run: progress out, cancellation and input files in.
@@ -340,6 +388,16 @@ pub enum Failure {
     Cancelled,
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(error) | Self::Unavailable(error) => f.write_str(&error.message),
+            Self::Runner(fault) => fault.fmt(f),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         Self::Job(error)
@@ -367,6 +425,81 @@ impl From<model_cache::Error<Failure>> for Failure {
             }
             model_cache::Error::TooLarge(refused) => refused.into(),
         }
+    }
+}
+
+/// The context of a load that no job needs: no progress, no cancellation.
+struct WithoutJob;
+
+impl RunContext for WithoutJob {
+    fn file(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+
+    fn progress(&mut self, _: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Applies a change to a cache. `load` loads a model for it.
+fn change_models<L: Loader>(
+    cache: &mut ModelCache<L>,
+    change: &ModelChange,
+    mut load: impl FnMut(&mut ModelCache<L>, &str) -> Result<(), String>,
+) -> Vec<RefusedChange> {
+    let mut refused = Vec::new();
+    let mut refuse = |model: &Hint, reason: String| {
+        refused.push(RefusedChange {
+            model: model.to_string(),
+            reason,
+        });
+    };
+    for model in &change.unpin {
+        cache.unpin(model.as_str());
+    }
+    for model in &change.unload {
+        let is_pinned = cache.pinned().any(|pinned| pinned == model.as_str());
+        match is_pinned {
+            true => refuse(model, "it is pinned: unpin it first".to_owned()),
+            false => cache.unload(model.as_str()),
+        }
+    }
+    for (model, is_pinned) in (change.pin.iter().map(|model| (model, true)))
+        .chain(change.load.iter().map(|model| (model, false)))
+    {
+        match load(cache, model.as_str()) {
+            Ok(()) if is_pinned => cache.pin(model.as_str()),
+            Ok(()) => {}
+            Err(reason) => refuse(model, reason),
+        }
+    }
+    refused
+}
+
+/// Describes the models in a cache. `catalog`: names and sizes of the models that it can load.
+fn report<L: Loader>(cache: &ModelCache<L>, catalog: &[(String, u64)]) -> RunnerReport {
+    let hints = |names: Vec<&str>| -> Vec<Hint> {
+        let hints = names.into_iter().map(Hint::parse);
+        hints.filter_map(Result::ok).collect()
+    };
+    let outside = |tier: Tier| {
+        let outside = catalog
+            .iter()
+            .filter(move |(name, _)| cache.tier(name) != tier);
+        outside.map(|(_, bytes)| *bytes)
+    };
+    RunnerReport {
+        hints: hints(cache.names()),
+        memory_bytes: cache.bytes(),
+        slots: cache.slots(outside(Tier::Device)),
+        ram_hints: hints(cache.ram_names()),
+        ram_bytes: cache.ram_bytes(),
+        ram_slots: cache.ram_slots(outside(Tier::Ram)),
+        pinned: hints(cache.pinned().collect()),
     }
 }
 

@@ -14,8 +14,11 @@ use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{JobSpec, Progress};
+use warmq_types::runner::ModelChange;
 
-use super::{BuildError, Description, Ended, Engine, EngineState, Failure, RunContext};
+use super::{
+    BuildError, Description, Ended, Engine, EngineState, Failure, RefusedChange, RunContext,
+};
 use crate::fault::Fault;
 use crate::input_files::InputFiles;
 
@@ -72,6 +75,10 @@ enum EngineRequest {
     CheckInput(Box<JobSpec>, oneshot::Sender<Result<(), Failure>>),
     Run(Box<RunRequest>),
     Check(oneshot::Sender<Result<Vec<String>, Fault>>),
+    ChangeModels(
+        ModelChange,
+        oneshot::Sender<(Vec<RefusedChange>, RunnerReport)>,
+    ),
 }
 
 struct RunRequest {
@@ -188,6 +195,22 @@ impl EngineThread {
         }
     }
 
+    /// As [`Engine::change_models`], and updates the report.
+    ///
+    /// # Errors
+    /// The engine panicked.
+    pub async fn change_models(
+        &mut self,
+        change: ModelChange,
+    ) -> Result<Vec<RefusedChange>, Fault> {
+        let (done, result) = oneshot::channel();
+        let request = EngineRequest::ChangeModels(change, done);
+        self.requests.send(request).await.map_err(|_| dead())?;
+        let (refused, report) = result.await.map_err(|_| dead())?;
+        self.report = report;
+        Ok(refused)
+    }
+
     /// Returns whether the engine crashed, so that a new one must be built.
     pub fn is_dead(&self) -> bool {
         self.requests.is_closed()
@@ -248,6 +271,15 @@ fn serve(
                 match checked {
                     // Fails only if the process is exiting.
                     Ok(checked) => drop(done.send(checked)),
+                    Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
+                }
+                continue;
+            }
+            EngineRequest::ChangeModels(change, done) => {
+                let changed = || (engine.change_models(&change), engine.report());
+                match catch_unwind(AssertUnwindSafe(changed)) {
+                    // Fails only if the process is exiting.
+                    Ok(changed) => drop(done.send(changed)),
                     Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
                 }
                 continue;

@@ -7,13 +7,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use warmq_store::RunnerReport;
-use warmq_types::hint::Hint;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
+use warmq_types::runner::ModelChange;
+use warmq_types::tier::Tier;
 
-use super::{Description, Ended, Engine, Failure, Options, Produced, RunContext, input, millis};
+use super::{
+    Description, Ended, Engine, Failure, Options, Produced, RefusedChange, RunContext, WithoutJob,
+    change_models, input, millis, report,
+};
 use crate::input_files::FileField;
-use crate::model_cache::{Loaded, Loader, ModelCache};
+use crate::model_cache::{Budget, Loaded, Loader, ModelCache};
 
 /// Interval at which a sleeping job checks for cancellation.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -35,6 +39,10 @@ struct Input {
     #[serde(default = "default_load_ms")]
     #[schemars(range(max = 3_600_000))]
     load_ms: u64,
+    /// Load time of the model from RAM, ms; spent instead if the runner has it there.
+    #[serde(default = "default_ram_load_ms")]
+    #[schemars(range(max = 3_600_000))]
+    ram_load_ms: u64,
     /// If set, the job fails with this message after `run_ms`.
     fail: Option<String>,
     /// The job's output. Default: the runner's name, whether the run was warm, and the size of the
@@ -65,22 +73,30 @@ fn default_load_ms() -> u64 {
     500
 }
 
+fn default_ram_load_ms() -> u64 {
+    50
+}
+
 /// The engine.
 pub struct Timed {
     runner: RunnerId,
     cache: ModelCache<Waiting>,
-    slots: usize,
+    slots: u64,
 }
 
 impl Timed {
     /// Creates an engine whose models share the memory budget evenly.
     pub fn new(options: &Options, runner: RunnerId) -> Self {
-        let slots = options.slots.max(1);
-        let unit_bytes = (options.memory_budget.0 / u64::from(slots)).max(1);
+        let slots = u64::from(options.slots.max(1));
+        let unit_bytes = (options.memory_budget.0 / slots).max(1);
+        let budget = Budget {
+            device_bytes: unit_bytes * slots,
+            ..options.budget()
+        };
         Self {
             runner,
-            cache: ModelCache::new(Waiting { unit_bytes }, unit_bytes * u64::from(slots)),
-            slots: slots.into(),
+            cache: ModelCache::new(Waiting { unit_bytes }, budget),
+            slots: slots + budget.ram_bytes / unit_bytes,
         }
     }
 
@@ -93,13 +109,16 @@ impl Timed {
         let input: Input = input::parse(&job.input)?;
         input::check_range(&["run_ms"], input.run_ms, 0..=MAX_MS)?;
         input::check_range(&["load_ms"], input.load_ms, 0..=MAX_MS)?;
+        input::check_range(&["ram_load_ms"], input.ram_load_ms, 0..=MAX_MS)?;
         input::check_range(&["hang_ms"], input.hang_ms, 0..=MAX_MS)?;
 
         if let Some(hint) = &job.hint {
-            timings.warm = self.cache.contains(hint.as_str());
+            let tier = self.cache.tier(hint.as_str());
+            (timings.warm, timings.from_ram) = (tier == Tier::Device, tier == Tier::Ram);
             let begun = Instant::now();
             let load = Load {
                 duration: Duration::from_millis(input.load_ms),
+                ram_duration: Duration::from_millis(input.ram_load_ms),
                 context: &mut *context,
             };
             let loaded = self.cache.get(hint.as_str(), load).map(drop);
@@ -154,17 +173,21 @@ impl Engine for Timed {
 
     fn report(&self) -> RunnerReport {
         // Any name is a model, so there are always enough others.
-        let others = std::iter::repeat_n(self.cache.loader().unit_bytes, self.slots);
-        RunnerReport {
-            hints: self
-                .cache
-                .names()
-                .into_iter()
-                .filter_map(|name| Hint::parse(name).ok())
-                .collect(),
-            memory_bytes: self.cache.bytes(),
-            slots: self.cache.slots(others),
-        }
+        let other = (String::new(), self.cache.loader().unit_bytes);
+        let others: Vec<(String, u64)> = (0..self.slots).map(|_| other.clone()).collect();
+        report(&self.cache, &others)
+    }
+
+    fn change_models(&mut self, change: &ModelChange) -> Vec<RefusedChange> {
+        change_models(&mut self.cache, change, |cache, model| {
+            let load = Load {
+                duration: Duration::from_millis(default_load_ms()),
+                ram_duration: Duration::from_millis(default_ram_load_ms()),
+                context: &mut WithoutJob,
+            };
+            let loaded = cache.get(model, load).map(drop);
+            loaded.map_err(|error| Failure::from(error).to_string())
+        })
     }
 
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended {
@@ -189,6 +212,7 @@ struct Waiting {
 
 struct Load<'a> {
     duration: Duration,
+    ram_duration: Duration,
     context: &'a mut dyn RunContext,
 }
 
@@ -216,6 +240,10 @@ impl Loader for Waiting {
             model: (),
             bytes: self.unit_bytes,
         })
+    }
+
+    fn to_device(&mut self, (): &mut (), load: Load<'_>) -> Result<(), Failure> {
+        wait_until(Instant::now() + load.ram_duration, load.context)
     }
 }
 
@@ -254,13 +282,21 @@ mod tests {
     use crate::engine::EngineKind;
     use crate::engine::testing::{RecordingContext, job};
     use warmq_config::ByteSize;
+    use warmq_types::hint::Hint;
 
     fn engine(slots: u16) -> Timed {
+        engine_with_ram(slots, 0)
+    }
+
+    fn engine_with_ram(slots: u16, ram_bytes: u64) -> Timed {
         let options = Options {
             kind: EngineKind::Timed,
             models: "models".into(),
             loras: None,
             memory_budget: ByteSize(1000),
+            ram_budget: ByteSize(ram_bytes),
+            preload: Vec::new(),
+            pin: Vec::new(),
             device: "auto".to_owned(),
             slots,
             http: None,
@@ -289,6 +325,51 @@ mod tests {
         );
         assert_eq!(hints(&engine), ["c", "b"]);
         assert_eq!(engine.report().memory_bytes, 1000);
+    }
+
+    #[test]
+    fn an_evicted_model_is_loaded_from_ram_in_less_time() {
+        let mut engine = engine_with_ram(1, 2500);
+        let input = json!({"run_ms": 0, "load_ms": 30, "ram_load_ms": 0});
+        let timings = ["a", "b", "a"].map(|hint| {
+            let ended = engine.run(&job(hint, input.clone()), &mut RecordingContext::default());
+            ended.timings
+        });
+        assert_eq!(
+            timings.map(|run| run.tier()),
+            [Tier::Disk, Tier::Disk, Tier::Ram]
+        );
+        assert!(timings[1].load_ms >= 30 && timings[2].load_ms < 30);
+        let report = engine.report();
+        assert_eq!((report.slots, report.ram_slots), (1, 2));
+        assert_eq!((report.memory_bytes, report.ram_bytes), (1000, 1000));
+        assert_eq!(report.ram_hints, [Hint::parse("b").unwrap()]);
+    }
+
+    #[test]
+    fn models_are_loaded_pinned_and_unloaded_between_jobs() {
+        let mut engine = engine(2);
+        let models = |names: &[&str]| -> Vec<Hint> {
+            names
+                .iter()
+                .map(|name| Hint::parse(name).unwrap())
+                .collect()
+        };
+        let change = ModelChange {
+            load: models(&["a"]),
+            pin: models(&["b"]),
+            ..ModelChange::default()
+        };
+        assert_eq!(engine.change_models(&change), []);
+        assert_eq!(hints(&engine), ["a", "b"]);
+        let change = ModelChange {
+            unload: models(&["a", "b"]),
+            ..ModelChange::default()
+        };
+        let refused = engine.change_models(&change);
+        assert_eq!(refused[0].reason, "it is pinned: unpin it first");
+        assert_eq!(hints(&engine), ["b"]);
+        assert_eq!(engine.report().pinned, models(&["b"]));
     }
 
     #[test]

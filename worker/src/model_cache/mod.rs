@@ -1,74 +1,40 @@
-//! Loaded models within a memory budget; a miss evicts the least recently used ones first.
+//! Loaded models within a memory budget; a miss evicts the least recently used ones first, into
+//! host memory if there is a budget for that.
 //!
-//! Room is made for a model's exact size, after its files were checked.
+//! Room is made for a model's exact size, after its files were checked. A model is in one tier at a
+//! time; while it moves to the device it counts in neither.
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | [`loader`] | what a cache needs to load models |
 //! | [`eviction`] | the models to evict for another |
 //! | [`shortage`] | what follows when the device is out of memory |
 //! | [`slots`] | the number of models that fit at once |
 
 pub mod eviction;
+pub mod loader;
 pub mod shortage;
 pub mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 
 use eviction::{CachedModel, DoesNotFit};
+pub use loader::{Loaded, Loader};
 use shortage::Remedy;
+use warmq_types::tier::Tier;
 
-/// Loads models.
-pub trait Loader {
-    /// A model in memory.
-    type Model;
-    /// Why a load failed.
-    type Error;
-    /// The caller's context of a load: progress and cancellation.
-    type Context<'a>;
-
-    /// Identity of a model's files: changes whenever they do.
-    type Version: PartialEq;
-
-    /// Returns the identity of the files of `name`.
-    ///
-    /// # Errors
-    /// The model does not exist.
-    fn version(&self, name: &str) -> Result<Self::Version, Self::Error>;
-
-    /// Checks the files of `name`, and returns its size once it is loaded, bytes. Called before
-    /// anything is evicted: unknown names and damaged files fail here.
-    ///
-    /// # Errors
-    /// The model does not exist, or it is damaged.
-    fn size_bytes(&self, name: &str) -> Result<u64, Self::Error>;
-
-    /// Loads `name`.
-    ///
-    /// # Errors
-    /// The model is damaged, or the load was cancelled.
-    fn load(
-        &mut self,
-        name: &str,
-        context: Self::Context<'_>,
-    ) -> Result<Loaded<Self::Model>, Self::Error>;
-
-    /// Returns the reason if the error is out of memory.
-    fn out_of_memory(_: &Self::Error) -> Option<&str> {
-        None
-    }
-
-    /// Returns the memory of evicted models to the device.
-    fn release_unused_memory(&self) {}
+/// The memory for models, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Of the device.
+    pub device_bytes: u64,
+    /// Of host memory, for evicted models; 0 drops them.
+    pub ram_bytes: u64,
 }
 
-/// A loaded model and its size.
-#[derive(Debug)]
-pub struct Loaded<M> {
-    /// The model.
-    pub model: M,
-    /// Its actual size, bytes.
-    pub bytes: u64,
-}
-
-/// The model exceeds the whole budget.
+/// The model exceeds the budget of the device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("model '{model}' does not fit: {reason}")]
 pub struct TooLarge {
@@ -81,21 +47,24 @@ pub struct TooLarge {
 /// Why a model cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error<E> {
-    /// The model exceeds the whole budget.
+    /// The model exceeds the budget of the device, or what pinned models leave of it.
     TooLarge(TooLarge),
     /// The loader failed.
     Load(E),
-    /// The device is out of memory although no other model is loaded.
+    /// The device is out of memory although no other model is loaded, apart from pinned ones.
     ExceedsDevice(E),
 }
 
-/// The loaded models.
+/// The models in memory.
 #[derive(Debug)]
 pub struct ModelCache<L: Loader> {
     loader: L,
-    budget_bytes: u64,
+    budget: Budget,
     // A handful at most: a scan is faster than an index.
-    entries: Vec<Entry<L::Model, L::Version>>,
+    device: Vec<Entry<L::Model, L::Version>>,
+    ram: Vec<Entry<L::Model, L::Version>>,
+    /// Names of models that stay on the device once they are loaded.
+    pinned: BTreeSet<String>,
     uses: u64,
 }
 
@@ -109,58 +78,116 @@ struct Entry<M, V> {
 }
 
 impl<L: Loader> ModelCache<L> {
-    /// Creates an empty cache of `budget_bytes`.
-    pub fn new(loader: L, budget_bytes: u64) -> Self {
+    /// Creates an empty cache.
+    pub fn new(loader: L, budget: Budget) -> Self {
         Self {
             loader,
-            budget_bytes,
-            entries: Vec::new(),
+            budget,
+            device: Vec::new(),
+            ram: Vec::new(),
+            pinned: BTreeSet::new(),
             uses: 0,
         }
     }
 
-    /// Returns whether `name` is loaded.
+    /// Returns where `name` is.
+    pub fn tier(&self, name: &str) -> Tier {
+        match (position(&self.device, name), position(&self.ram, name)) {
+            (Some(_), _) => Tier::Device,
+            (None, Some(_)) => Tier::Ram,
+            (None, None) => Tier::Disk,
+        }
+    }
+
+    /// Returns whether `name` is on the device.
     pub fn contains(&self, name: &str) -> bool {
-        self.position(name).is_some()
+        self.tier(name) == Tier::Device
     }
 
     /// Returns the model `name`, loads it if needed, and marks it most recently used.
     ///
     /// # Errors
     /// See [`Error`]. After a failed load, models evicted for it stay evicted; the others stay
-    /// loaded.
+    /// loaded. A model in host memory stays there.
     pub fn get(
         &mut self,
         name: &str,
         context: L::Context<'_>,
     ) -> Result<&mut L::Model, Error<L::Error>> {
-        let index = match self.position(name) {
+        let index = match position(&self.device, name) {
             Some(index) => index,
-            None => self.load(name, context)?,
+            None => {
+                let entry = match position(&self.ram, name) {
+                    Some(index) => self.restore(index, context)?,
+                    None => self.load(name, context)?,
+                };
+                self.device.push(entry);
+                self.device.len() - 1
+            }
         };
         self.uses += 1;
-        let entry = &mut self.entries[index];
+        let entry = &mut self.device[index];
         entry.last_used = self.uses;
         Ok(&mut entry.model)
     }
 
-    /// Names of the loaded models, least recently used first.
+    /// Names of the models on the device in the order of their eviction: least recently used first,
+    /// pinned ones last.
     pub fn names(&self) -> Vec<&str> {
-        let mut entries: Vec<&Entry<L::Model, L::Version>> = self.entries.iter().collect();
+        let mut entries: Vec<_> = self.device.iter().collect();
+        entries.sort_by_key(|entry| (self.pinned.contains(&entry.name), entry.last_used));
+        entries.iter().map(|entry| entry.name.as_str()).collect()
+    }
+
+    /// Names of the models in host memory, least recently used first.
+    pub fn ram_names(&self) -> Vec<&str> {
+        let mut entries: Vec<_> = self.ram.iter().collect();
         entries.sort_by_key(|entry| entry.last_used);
         entries.iter().map(|entry| entry.name.as_str()).collect()
     }
 
-    /// Returns the total size of the loaded models, bytes.
-    pub fn bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.bytes).sum()
+    /// Names of the pinned models, loaded or not.
+    pub fn pinned(&self) -> impl Iterator<Item = &str> {
+        self.pinned.iter().map(String::as_str)
     }
 
-    /// Returns how many models fit at once: the loaded ones, and then the largest of the `others`,
-    /// given by their sizes. While fewer are loaded, a load of any of the others evicts nothing.
+    /// Returns the total size of the models on the device, bytes.
+    pub fn bytes(&self) -> u64 {
+        total_bytes(&self.device)
+    }
+
+    /// Returns the total size of the models in host memory, bytes.
+    pub fn ram_bytes(&self) -> u64 {
+        total_bytes(&self.ram)
+    }
+
+    /// Returns how many models fit on the device at once: the loaded ones, and then the largest of
+    /// the `others`, given by their sizes. While fewer are loaded, a load of any of the others
+    /// evicts nothing.
     pub fn slots(&self, others: impl IntoIterator<Item = u64>) -> u32 {
-        let loaded: Vec<u64> = self.entries.iter().map(|entry| entry.bytes).collect();
-        slots::slots(&loaded, others, self.budget_bytes)
+        slots::slots(&sizes(&self.device), others, self.budget.device_bytes)
+    }
+
+    /// Returns how many models fit into host memory at once, as [`ModelCache::slots`].
+    pub fn ram_slots(&self, others: impl IntoIterator<Item = u64>) -> u32 {
+        slots::slots(&sizes(&self.ram), others, self.budget.ram_bytes)
+    }
+
+    /// Keeps `name` on the device from now on, once it is loaded.
+    pub fn pin(&mut self, name: &str) {
+        self.pinned.insert(name.to_owned());
+    }
+
+    /// Ends [`ModelCache::pin`].
+    pub fn unpin(&mut self, name: &str) {
+        self.pinned.remove(name);
+    }
+
+    /// Drops `name` from both tiers.
+    pub fn unload(&mut self, name: &str) {
+        self.device.retain(|entry| entry.name != name);
+        self.ram.retain(|entry| entry.name != name);
+        self.loader.release_unused_memory();
     }
 
     /// Runs `attempt`, which uses `name`, and again after each [`Remedy`] while it runs out of
@@ -183,13 +210,14 @@ impl<L: Loader> ModelCache<L> {
                 return Err(Error::Load(error));
             };
             failures += 1;
-            let remedy = shortage::remedy(failures, name, &self.held());
+            let held = self.held();
+            let remedy = shortage::remedy(failures, name, &held);
             tracing::warn!(model = name, reason, ?remedy, "out of memory");
             let end = match remedy {
                 Remedy::ReleaseUnused => None,
                 Remedy::Evict(victim) => {
                     let victim = victim.to_owned();
-                    self.entries.retain(|entry| entry.name != victim);
+                    self.evict(&victim);
                     None
                 }
                 Remedy::GiveUp => Some(Error::Load(error)),
@@ -203,15 +231,16 @@ impl<L: Loader> ModelCache<L> {
         }
     }
 
-    /// Evicts `name` if its files changed since it was loaded, or no longer exist.
+    /// Drops `name` from both tiers if its files changed since it was loaded, or no longer exist.
     pub fn drop_if_changed(&mut self, name: &str) {
-        let Some(index) = self.position(name) else {
+        let mut entries = self.device.iter().chain(&self.ram);
+        let Some(entry) = entries.find(|entry| entry.name == name) else {
             return;
         };
-        let now = self.loader.version(name).ok();
-        if now.as_ref() != Some(&self.entries[index].version) {
-            tracing::info!(model = name, "a model's files changed: evicting it");
-            self.entries.remove(index);
+        if self.loader.version(name).ok().as_ref() != Some(&entry.version) {
+            tracing::info!(model = name, "a model's files changed: dropping it");
+            self.device.retain(|entry| entry.name != name);
+            self.ram.retain(|entry| entry.name != name);
         }
     }
 
@@ -220,8 +249,12 @@ impl<L: Loader> ModelCache<L> {
         &self.loader
     }
 
-    /// Loads `name` and returns its index.
-    fn load(&mut self, name: &str, context: L::Context<'_>) -> Result<usize, Error<L::Error>> {
+    /// Reads a model's files.
+    fn load(
+        &mut self,
+        name: &str,
+        context: L::Context<'_>,
+    ) -> Result<Entry<L::Model, L::Version>, Error<L::Error>> {
         // Read before the load, so that a change during it is detected at the next job.
         let version = self.loader.version(name).map_err(Error::Load)?;
         let size = self.loader.size_bytes(name).map_err(Error::Load)?;
@@ -230,266 +263,114 @@ impl<L: Loader> ModelCache<L> {
         // The files may have changed since their size was read. A model that alone exceeds the
         // budget is dropped here.
         self.make_room(name, bytes)?;
-        self.entries.push(Entry {
+        Ok(Entry {
             name: name.to_owned(),
             model,
             version,
             bytes,
             last_used: self.uses,
-        });
-        Ok(self.entries.len() - 1)
-    }
-
-    fn make_room(&mut self, model: &str, bytes: u64) -> Result<(), Error<L::Error>> {
-        let victims: Vec<String> = eviction::victims(&self.held(), bytes, self.budget_bytes)
-            .map_err(|reason| {
-                Error::TooLarge(TooLarge {
-                    model: model.to_owned(),
-                    reason,
-                })
-            })?
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
-        if !victims.is_empty() {
-            tracing::info!(model, evicted = %victims.join(", "), "evicting models");
-        }
-        self.entries.retain(|entry| !victims.contains(&entry.name));
-        Ok(())
-    }
-
-    fn held(&self) -> Vec<CachedModel<'_>> {
-        let held = self.entries.iter().map(|entry| CachedModel {
-            name: &entry.name,
-            bytes: entry.bytes,
-            last_used: entry.last_used,
-        });
-        held.collect()
-    }
-
-    fn position(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.name == name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    const OUT_OF_MEMORY: &str = "out of memory";
-
-    /// Models named by their size; the files of `5-really-9` grow from 5 to 9 before a load;
-    /// `broken…` fails to load.
-    #[derive(Default)]
-    struct Sizes {
-        loads: Vec<String>,
-        version: Cell<u32>,
-        /// Loads for which the device has no memory.
-        short_loads: u32,
-        releases: Cell<u32>,
-    }
-
-    impl Loader for Sizes {
-        type Model = String;
-        type Error = String;
-        type Context<'a> = ();
-        type Version = u32;
-
-        fn version(&self, _: &str) -> Result<u32, String> {
-            Ok(self.version.get())
-        }
-
-        fn size_bytes(&self, name: &str) -> Result<u64, String> {
-            let digits = name.trim_start_matches("broken").split('-').next();
-            digits
-                .unwrap_or_default()
-                .parse()
-                .map_err(|_| format!("unknown {name}"))
-        }
-
-        fn load(&mut self, name: &str, (): ()) -> Result<Loaded<String>, String> {
-            self.loads.push(name.to_owned());
-            if name.starts_with("broken") {
-                return Err(format!("{name} is damaged"));
-            }
-            if self.short_loads > 0 {
-                self.short_loads -= 1;
-                return Err(OUT_OF_MEMORY.to_owned());
-            }
-            let bytes = match name.split_once("-really-") {
-                Some((_, real)) => real.parse().unwrap(),
-                None => self.size_bytes(name)?,
-            };
-            Ok(Loaded {
-                model: name.to_owned(),
-                bytes,
-            })
-        }
-
-        fn out_of_memory(error: &String) -> Option<&str> {
-            Some(error.as_str()).filter(|error| *error == OUT_OF_MEMORY)
-        }
-
-        fn release_unused_memory(&self) {
-            self.releases.set(self.releases.get() + 1);
-        }
-    }
-
-    fn cache() -> ModelCache<Sizes> {
-        ModelCache::new(Sizes::default(), 10)
-    }
-
-    #[test]
-    fn a_hit_loads_nothing_and_renews() {
-        let mut cache = cache();
-        for name in ["3-a", "3-b", "3-c", "3-a"] {
-            assert_eq!(cache.get(name, ()).unwrap(), name);
-        }
-        assert_eq!(cache.names(), ["3-b", "3-c", "3-a"]);
-        assert_eq!(cache.loader().loads.len(), 3);
-        cache.get("3-d", ()).unwrap();
-        assert_eq!(cache.names(), ["3-c", "3-a", "3-d"]);
-        assert_eq!(cache.bytes(), 9);
-    }
-
-    #[test]
-    fn a_model_over_the_budget_is_refused_by_name_and_nothing_is_dropped() {
-        let mut cache = cache();
-        cache.get("3-a", ()).unwrap();
-        let Err(Error::TooLarge(refused)) = cache.get("11", ()) else {
-            panic!("it was loaded");
-        };
-        assert_eq!(
-            refused.to_string(),
-            "model '11' does not fit: it needs 11 bytes and the memory budget is 10 bytes"
-        );
-        assert_eq!(cache.names(), ["3-a"]);
-        assert_eq!(cache.loader().loads, ["3-a"]);
-    }
-
-    #[test]
-    fn a_model_that_grew_before_its_load_counts_as_it_is() {
-        let mut cache = cache();
-        cache.get("3-a", ()).unwrap();
-        cache.get("5-really-9", ()).unwrap();
-        assert_eq!(cache.names(), ["5-really-9"]);
-        assert!(matches!(
-            cache.get("5-really-12", ()),
-            Err(Error::TooLarge(_))
-        ));
-        assert!(cache.bytes() <= 10);
-    }
-
-    #[test]
-    fn a_model_whose_files_changed_is_loaded_again() {
-        let mut cache = cache();
-        cache.get("3-a", ()).unwrap();
-        cache.get("3-b", ()).unwrap();
-        cache.drop_if_changed("3-a");
-        assert!(cache.contains("3-a"));
-        cache.loader().version.set(1);
-        cache.drop_if_changed("3-a");
-        assert_eq!(cache.names(), ["3-b"]);
-        cache.get("3-a", ()).unwrap();
-        cache.drop_if_changed("3-a");
-        assert_eq!(cache.loader().loads, ["3-a", "3-b", "3-a"]);
-    }
-
-    /// Draws with a model, on a device that has memory for so many models beside the picture.
-    fn draw(
-        cache: &mut ModelCache<Sizes>,
-        name: &str,
-        room: usize,
-    ) -> Result<usize, Error<String>> {
-        let mut attempts = 0;
-        cache.with_room(name, |cache| {
-            attempts += 1;
-            cache.get(name, ())?;
-            match cache.names().len() <= room {
-                true => Ok(attempts),
-                false => Err(Error::Load(OUT_OF_MEMORY.to_owned())),
-            }
         })
     }
 
-    #[test]
-    fn a_picture_that_does_not_fit_beside_the_models_evicts_no_more_than_it_takes() {
-        let mut cache = cache();
-        for name in ["3-a", "3-b", "3-c"] {
-            cache.get(name, ()).unwrap();
+    /// Moves a model from host memory to the device.
+    fn restore(
+        &mut self,
+        index: usize,
+        context: L::Context<'_>,
+    ) -> Result<Entry<L::Model, L::Version>, Error<L::Error>> {
+        // Its place is free for a model that it evicts.
+        let mut entry = self.ram.remove(index);
+        let moved = self.make_room(&entry.name, entry.bytes).and_then(|()| {
+            let moved = self.loader.to_device(&mut entry.model, context);
+            moved.map_err(Error::Load)
+        });
+        match moved {
+            Ok(()) => Ok(entry),
+            Err(error) => {
+                self.stash(entry);
+                Err(error)
+            }
         }
-        assert_eq!(draw(&mut cache, "3-b", 3), Ok(1));
-        assert_eq!(cache.loader().releases.get(), 0);
-        assert_eq!(draw(&mut cache, "3-b", 2), Ok(3));
-        assert_eq!(cache.names(), ["3-c", "3-b"]);
-        assert_eq!(draw(&mut cache, "3-b", 1), Ok(3));
-        assert_eq!(cache.names(), ["3-b"]);
-        assert_eq!(cache.loader().releases.get(), 4);
-        assert_eq!(cache.loader().loads.len(), 3, "it stayed loaded");
     }
 
-    #[test]
-    fn memory_that_nothing_uses_is_released_before_a_model_is_evicted() {
-        let mut cache = cache();
-        cache.get("3-a", ()).unwrap();
-        cache.loader.short_loads = 1;
-        assert_eq!(draw(&mut cache, "3-b", 9), Ok(2));
-        assert_eq!(cache.names(), ["3-a", "3-b"]);
+    fn make_room(&mut self, model: &str, bytes: u64) -> Result<(), Error<L::Error>> {
+        let victims = eviction::victims(&self.held(), bytes, self.budget.device_bytes);
+        let victims = owned(victims.map_err(|reason| {
+            Error::TooLarge(TooLarge {
+                model: model.to_owned(),
+                reason,
+            })
+        })?);
+        if !victims.is_empty() {
+            tracing::info!(model, evicted = %victims.join(", "), "evicting models");
+        }
+        for victim in victims {
+            self.evict(&victim);
+        }
+        Ok(())
     }
 
-    #[test]
-    fn a_model_that_does_not_fit_on_the_device_is_loaded_without_the_oldest() {
-        let mut cache = cache();
-        cache.get("3-a", ()).unwrap();
-        cache.get("3-b", ()).unwrap();
-        cache.loader.short_loads = 2;
-        assert_eq!(draw(&mut cache, "3-c", 9), Ok(3));
-        assert_eq!(cache.names(), ["3-b", "3-c"]);
+    /// Removes a model from the device, and keeps it in host memory if it fits.
+    fn evict(&mut self, name: &str) {
+        let Some(index) = position(&self.device, name) else {
+            return;
+        };
+        let mut entry = self.device.remove(index);
+        if entry.bytes > self.budget.ram_bytes {
+            return;
+        }
+        // Before the copy: host memory does not exceed its budget meanwhile.
+        self.make_ram_room(entry.bytes);
+        match self.loader.to_ram(&mut entry.model) {
+            Ok(()) => self.ram.push(entry),
+            Err(_) => tracing::warn!(model = name, "an evicted model could not be kept in RAM"),
+        }
     }
 
-    #[test]
-    fn a_picture_that_exceeds_the_device_alone_leaves_its_model_loaded() {
-        let mut cache = cache();
-        cache.get("3-a", ()).unwrap();
-        let short = Err(Error::ExceedsDevice(OUT_OF_MEMORY.to_owned()));
-        assert_eq!(draw(&mut cache, "3-b", 0), short);
-        assert_eq!(cache.names(), ["3-b"]);
-        assert_eq!(cache.loader().loads, ["3-a", "3-b"]);
-        assert_eq!(cache.loader().releases.get(), 3);
+    /// Keeps a model that is in host memory there if it fits.
+    fn stash(&mut self, entry: Entry<L::Model, L::Version>) {
+        if entry.bytes <= self.budget.ram_bytes {
+            self.make_ram_room(entry.bytes);
+            self.ram.push(entry);
+        }
     }
 
-    #[test]
-    fn a_load_that_the_slots_promise_room_for_evicts_nothing() {
-        let mut cache = cache();
-        assert_eq!(cache.slots([3, 4, 4]), 2);
-        cache.get("4-a", ()).unwrap();
-        assert_eq!(cache.slots([3, 4]), 2);
-        cache.get("4-b", ()).unwrap();
-        assert_eq!(cache.slots([3]), 2);
-        assert_eq!(cache.names().len(), 2);
+    /// Drops models from host memory until `bytes` fit, which do not exceed the budget.
+    fn make_ram_room(&mut self, bytes: u64) {
+        let held = cached(&self.ram, |_| false);
+        if let Ok(victims) = eviction::victims(&held, bytes, self.budget.ram_bytes) {
+            let victims = owned(victims);
+            self.ram.retain(|entry| !victims.contains(&entry.name));
+        }
     }
 
-    #[test]
-    fn other_failures_are_not_tried_again_and_drop_nothing() {
-        let mut cache = cache();
-        cache.get("3-a", ()).unwrap();
-        let broken = draw(&mut cache, "broken5", 9);
-        assert_eq!(broken, Err(Error::Load("broken5 is damaged".to_owned())));
-        assert_eq!(cache.names(), ["3-a"]);
-        assert_eq!(cache.loader().loads, ["3-a", "broken5"]);
+    fn held(&self) -> Vec<CachedModel<'_>> {
+        cached(&self.device, |name| self.pinned.contains(name))
     }
+}
 
-    #[test]
-    fn a_failed_load_leaves_the_others() {
-        let mut cache = cache();
-        cache.get("5-a", ()).unwrap();
-        assert_eq!(
-            cache.get("broken5", ()),
-            Err(Error::Load("broken5 is damaged".to_owned()))
-        );
-        assert!(matches!(cache.get("nonsense", ()), Err(Error::Load(_))));
-        assert_eq!(cache.names(), ["5-a"]);
-    }
+fn position<M, V>(entries: &[Entry<M, V>], name: &str) -> Option<usize> {
+    entries.iter().position(|entry| entry.name == name)
+}
+
+fn sizes<M, V>(entries: &[Entry<M, V>]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.bytes).collect()
+}
+
+fn total_bytes<M, V>(entries: &[Entry<M, V>]) -> u64 {
+    entries.iter().map(|entry| entry.bytes).sum()
+}
+
+fn cached<M, V>(entries: &[Entry<M, V>], is_pinned: impl Fn(&str) -> bool) -> Vec<CachedModel<'_>> {
+    let cached = entries.iter().map(|entry| CachedModel {
+        name: &entry.name,
+        bytes: entry.bytes,
+        last_used: entry.last_used,
+        pinned: is_pinned(&entry.name),
+    });
+    cached.collect()
+}
+
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
 }

@@ -15,18 +15,20 @@ pub enum Remedy<'a> {
     Evict(&'a str),
     /// There is no next attempt: other models are loaded, but enough were evicted.
     GiveUp,
-    /// There is no next attempt: no other model is loaded.
+    /// There is no next attempt: no other model is loaded, apart from pinned ones.
     ExceedsDevice,
 }
 
 /// Returns what follows the `failures`-th failure, counted from 1, of an attempt with the model
 /// `name`: first memory that nothing uses is released, then the least recently used other model is
-/// evicted, one before each further attempt. The model itself stays loaded.
+/// evicted, one before each further attempt. The model itself and pinned ones stay loaded.
 pub fn remedy<'a>(failures: u32, name: &str, held: &[CachedModel<'a>]) -> Remedy<'a> {
     if failures <= 1 {
         return Remedy::ReleaseUnused;
     }
-    let others = held.iter().filter(|model| model.name != name);
+    let others = held
+        .iter()
+        .filter(|model| model.name != name && !model.pinned);
     match others.min_by_key(|model| model.last_used) {
         None => Remedy::ExceedsDevice,
         Some(_) if failures > MAX_EVICTIONS + 1 => Remedy::GiveUp,
@@ -52,6 +54,7 @@ mod tests {
                 name,
                 bytes: 1,
                 last_used,
+                pinned: false,
             })
             .collect();
         let (mut evicted, mut attempts, mut last) = (Vec::new(), 1, None);
@@ -84,6 +87,18 @@ mod tests {
         let last = Some(Remedy::ExceedsDevice);
         assert_eq!(run(&[5], usize::MAX), (0, vec![], 2, last));
         assert_eq!(run(&[5, 1], usize::MAX), (0, vec![1], 3, last));
+    }
+
+    #[test]
+    fn a_pinned_model_is_not_evicted() {
+        let model = |name, pinned| CachedModel {
+            name,
+            bytes: 1,
+            last_used: 1,
+            pinned,
+        };
+        let held = [model("a", false), model("b", true)];
+        assert_eq!(remedy(2, "a", &held), Remedy::ExceedsDevice);
     }
 
     proptest! {

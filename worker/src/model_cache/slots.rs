@@ -51,6 +51,7 @@ mod tests {
                 name,
                 bytes,
                 last_used: last_used as u64,
+                pinned: false,
             });
         }
         (held.iter().map(|model| model.bytes).collect(), evictions)

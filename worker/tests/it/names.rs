@@ -47,6 +47,7 @@ async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
         engine: "timed".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 0,
+        ram_budget_bytes: 0,
         models: Vec::new(),
         report: RunnerReport::default(),
     };

@@ -60,6 +60,7 @@ async fn a_job_from_the_shared_queue_waits_the_longer_for_a_runner_with_its_mode
         engine: "diffusion".to_owned(),
         device: "none".to_owned(),
         memory_budget_bytes: 1,
+        ram_budget_bytes: 0,
         models: vec![Hint::parse("large").unwrap()],
         report: RunnerReport::default(),
     };

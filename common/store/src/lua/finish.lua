@@ -4,10 +4,10 @@
 -- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 outbox, 6 log, 7 active, 8 tombstone, then the hint sets
 --      to leave, then those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON
---      or ''), 8 timings (JSON), 9 retention (s) of a record without one, 10 hints (JSON), 11
---      number of hints, 12 memory used (bytes), 13 '1' to become idle, 14 channel of runner events,
---      15 number of hint sets to leave, 16 slots, 17 what ran (JSON or ''), 18 level and 19 text of
---      the log's last line
+--      or ''), 8 timings (JSON), 9 retention (s) of a record without one, 10 number of hints,
+--      11 '1' to become idle, 12 channel of runner events, 13 number of hint sets to leave,
+--      14 what ran (JSON or ''), 15 level and 16 text of the log's last line, then field, value,
+--      ... of the runner
 -- Returns 'refused' | 'accepted' | 'accepted, with reply address': its submitter expects a reply
 local reply = 'refused'
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence')
@@ -19,21 +19,18 @@ if job[1] == 'running' and job[2] == ARGV[4] then
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'output', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
   redis.call('HDEL', KEYS[1], 'progress', 'lease_until')
-  log(KEYS[6], ARGV[18], ARGV[19], ARGV[2])
+  log(KEYS[6], ARGV[15], ARGV[16], ARGV[2])
   expire_record({ job = KEYS[1], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }, ARGV[1], ARGV[9])
 end
 if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
-  local leave = tonumber(ARGV[15])
-  for i = 9, #KEYS do
-    redis.call(i < 9 + leave and 'SREM' or 'SADD', KEYS[i], ARGV[2])
-  end
-  redis.call(ARGV[11] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
-  redis.call('HSET', KEYS[2], 'hints', ARGV[10], 'slots', ARGV[16], 'memory_bytes', ARGV[12])
+  update_hint_sets(9, tonumber(ARGV[13]), ARGV[2])
+  redis.call(ARGV[10] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
+  redis.call('HSET', KEYS[2], unpack(ARGV, 17))
   -- Not for a repeated call (its response was lost) if the runner was claimed for another job
   -- meanwhile.
   local has = redis.call('HGET', KEYS[2], 'job')
-  if ARGV[13] == '1' and (not has or has == ARGV[1]) then
-    set_idle(KEYS[3], KEYS[2], ARGV[14], ARGV[2], ARGV[17])
+  if ARGV[11] == '1' and (not has or has == ARGV[1]) then
+    set_idle(KEYS[3], KEYS[2], ARGV[12], ARGV[2], ARGV[14])
   end
 end
 return reply

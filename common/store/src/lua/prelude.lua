@@ -162,13 +162,25 @@ end
 -- `ran`: JSON, or ''.
 local function publish_freed(runner_key, channel, runner, ran)
   local frees = redis.call('HINCRBY', runner_key, 'frees', 1)
-  local known = redis.call('HMGET', runner_key, 'epoch', 'slots', 'hints', 'models')
+  local known = redis.call('HMGET', runner_key, 'epoch', 'slots', 'hints', 'models', 'ram_slots', 'ram_hints')
   if not known[1] then return end
   local rest = ',"frees":' .. frees .. ',"slots":' .. (known[2] or 1) .. ',"hints":' .. (known[3] or '[]')
+  -- Absent for a worker of an earlier version, and without a budget of RAM.
+  if number(known[5]) > 0 then
+    rest = rest .. ',"ram_slots":' .. known[5] .. ',"ram_hints":' .. (known[6] or '[]')
+  end
   if ran ~= '' then rest = rest .. ',"ran":' .. ran end
   -- Once per incarnation: the list may be long.
   if frees == 1 then rest = rest .. ',"models":' .. (known[4] or '[]') end
   publish_event(channel, 'freed', runner, known[1], rest)
+end
+
+-- Updates the sets of hints after a report: the runner leaves the first `leave` of KEYS from `first`
+-- on, and joins the others.
+local function update_hint_sets(first, leave, runner)
+  for i = first, #KEYS do
+    redis.call(i < first + leave and 'SREM' or 'SADD', KEYS[i], runner)
+  end
 end
 
 -- Makes a runner claimable. Published only if it was not before.

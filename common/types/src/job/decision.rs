@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ids::RunnerId;
+use crate::tier::Tier;
 
 /// The routing decision of a job: its target and the reasons, kept for `warmq explain`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -14,6 +15,9 @@ pub struct Decision {
     pub target: Target,
     /// Whether a run without a load was expected; `timings` has the actual outcome.
     pub warm: bool,
+    /// Where the target had the model, by its last report; absent for the shared queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
     /// Idle runners that reported the hint; truncated if there were many.
     pub warm_candidates: Vec<RunnerId>,
     /// Idle runners that reported no models yet, so could load any; truncated if there were many.

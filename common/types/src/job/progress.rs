@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::tier::Tier;
+
 /// Progress of a running job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
@@ -51,6 +53,20 @@ pub struct Timings {
     pub warm: bool,
     /// Duration of the load, ms; 0 when warm.
     pub load_ms: u64,
+    /// Whether the load moved the model from host memory instead of reading its files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_ram: bool,
     /// Duration of the run without loading and storing, ms.
     pub run_ms: u64,
+}
+
+impl Timings {
+    /// Returns where the model was before the job.
+    pub fn tier(&self) -> Tier {
+        match (self.warm, self.from_ram) {
+            (true, _) => Tier::Device,
+            (false, true) => Tier::Ram,
+            (false, false) => Tier::Disk,
+        }
+    }
 }

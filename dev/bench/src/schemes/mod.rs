@@ -53,7 +53,7 @@ pub fn make(options: &Options, models: u32, constants: &Constants) -> Box<dyn Sc
     let runners = options.runners as usize;
     let load_ratio = options.load_ratio;
     match options.policy {
-        PolicyName::Warm => Box::new(warm::WarmScheme::new(constants, options.slots as usize)),
+        PolicyName::Warm => Box::new(warm::WarmScheme::new(constants, options)),
         PolicyName::Fal => Box::new(fal::FalScheme::new(runners, models)),
         PolicyName::Shared => Box::new(shared::SharedScheme::new(runners)),
         PolicyName::Hash => Box::new(hash::HashScheme::new(runners)),

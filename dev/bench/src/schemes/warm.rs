@@ -1,12 +1,14 @@
 //! Policy `warm`: the router's own state machine, fed with the events of the simulated fleet.
 
 use warmq_policy::warm::{
-    Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Model, RunObservation,
-    Runner, Warm,
+    Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Memory, Model,
+    RunObservation, Runner, Warm,
 };
 use warmq_types::job::Priority;
+use warmq_types::tier::Tier;
 
 use super::Scheme;
+use crate::args::Options;
 use crate::simulator::{Job, Report, SchemeContext};
 
 /// An event that the policy received, sufficient for a replay.
@@ -24,15 +26,21 @@ pub struct PolicyEvent {
 pub struct WarmScheme {
     policy: Warm,
     slots: usize,
+    /// Slots in RAM; 0 if the policy ignores that tier.
+    ram_slots: usize,
     record: Option<Vec<PolicyEvent>>,
 }
 
 impl WarmScheme {
-    /// Creates a policy with these constants, for runners that hold `slots` models each.
-    pub fn new(constants: &Constants, slots: usize) -> Self {
+    /// Creates a policy with these constants, for the runners of the options.
+    pub fn new(constants: &Constants, options: &Options) -> Self {
         Self {
             policy: Warm::new(*constants),
-            slots,
+            slots: options.slots as usize,
+            ram_slots: match options.ignore_tiers {
+                true => 0,
+                false => options.ram_slots as usize,
+            },
             record: None,
         }
     }
@@ -82,14 +90,22 @@ impl Scheme for WarmScheme {
     fn on_report(&mut self, runner: usize, report: &Report, context: &mut SchemeContext<'_>) {
         let number = Runner(runner as u32);
         let event = match report {
-            Report::Freed { cache, ran } => Event::Freed(Freed {
+            Report::Freed { cache, ram, ran } => Event::Freed(Freed {
                 runner: number,
-                cache: cache.iter().copied().map(Model).collect(),
-                slots: self.slots,
+                memory: Memory {
+                    cache: cache.iter().copied().map(Model).collect(),
+                    slots: self.slots,
+                    ram: (ram.iter().filter(|_| self.ram_slots > 0))
+                        .copied()
+                        .map(Model)
+                        .collect(),
+                    ram_slots: self.ram_slots,
+                },
                 ran: ran.map(|ran| RunObservation {
                     model: Model(ran.model),
                     run_s: ran.run_s,
                     load_s: ran.load_s,
+                    from_ram: self.ram_slots > 0 && ran.tier == Tier::Ram,
                 }),
             }),
             // Dispatchers are informed of a load when its job has ended.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use warmq_types::tier::Tier;
+
 /// One runner.
 #[derive(Debug, Clone)]
 pub struct RunnerState {
@@ -15,6 +17,8 @@ pub struct RunnerState {
     pub queue: VecDeque<usize>,
     /// Loaded models, least recently used first.
     pub cache: Vec<u32>,
+    /// Evicted models that stay in RAM, least recently used first.
+    pub ram: Vec<u32>,
 }
 
 impl RunnerState {
@@ -29,42 +33,51 @@ impl RunnerState {
 pub struct Fleet {
     /// All runners, including failed ones.
     pub runners: Vec<RunnerState>,
-    /// Models that a runner can hold.
+    /// Models that a runner can hold on its device.
     pub slots: usize,
+    /// Models that it can hold in RAM.
+    pub ram_slots: usize,
 }
 
 impl Fleet {
     /// Creates a cold fleet.
-    pub fn new(runners: usize, slots: usize) -> Self {
+    pub fn new(runners: usize, slots: usize, ram_slots: usize) -> Self {
         let cold = RunnerState {
             up: true,
             incarnation: 0,
             running: None,
             queue: VecDeque::new(),
             cache: Vec::new(),
+            ram: Vec::new(),
         };
         Self {
             runners: vec![cold; runners],
             slots,
+            ram_slots,
         }
     }
 
-    /// Uses a model. Returns true if it was loaded; otherwise loads it, evicting the least recently
-    /// used one if necessary.
-    pub fn use_model(&mut self, runner: usize, model: u32) -> bool {
-        let cache = &mut self.runners[runner].cache;
-        let position = cache.iter().position(|held| *held == model);
-        match position {
-            Some(position) => {
-                cache.remove(position);
-            }
-            None if cache.len() >= self.slots => {
-                cache.remove(0);
-            }
-            None => {}
+    /// Uses a model. Returns where it was; unless on the device, it is loaded, and the least
+    /// recently used one is evicted if necessary, into RAM if there are slots.
+    pub fn use_model(&mut self, runner: usize, model: u32) -> Tier {
+        let RunnerState { cache, ram, .. } = &mut self.runners[runner];
+        let take = |models: &mut Vec<u32>| {
+            let position = models.iter().position(|held| *held == model)?;
+            Some(models.remove(position))
+        };
+        let tier = match (take(cache), take(ram)) {
+            (Some(_), _) => Tier::Device,
+            (None, Some(_)) => Tier::Ram,
+            (None, None) => Tier::Disk,
+        };
+        if cache.len() >= self.slots {
+            ram.push(cache.remove(0));
+        }
+        if ram.len() > self.ram_slots {
+            ram.remove(0);
         }
         cache.push(model);
-        position.is_some()
+        tier
     }
 
     /// Returns the runner with the fewest jobs, of those that are up.

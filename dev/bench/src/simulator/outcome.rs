@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct Outcome {
     /// Model loads per started job.
     pub swaps_per_job: f64,
+    /// Time of loading per started job, s.
+    pub load_s_per_job: f64,
     /// Mean time from arrival to end, s.
     pub mean_s: f64,
     /// Its median, s.
@@ -31,8 +33,14 @@ impl fmt::Display for Outcome {
         };
         write!(
             f,
-            "{:.4} swaps/job, mean {:.2} s, p50 {:.2} s, p95 {:.2} s, p99 {:.2} s, throughput {:.3}, {stable}",
-            self.swaps_per_job, self.mean_s, self.p50_s, self.p95_s, self.p99_s, self.throughput
+            "{:.4} swaps/job, {:.3} s of loading/job, mean {:.2} s, p50 {:.2} s, p95 {:.2} s, p99 {:.2} s, throughput {:.3}, {stable}",
+            self.swaps_per_job,
+            self.load_s_per_job,
+            self.mean_s,
+            self.p50_s,
+            self.p95_s,
+            self.p99_s,
+            self.throughput
         )
     }
 }
@@ -55,6 +63,8 @@ pub struct Starts {
     pub jobs: u64,
     /// Cold starts.
     pub swaps: u64,
+    /// Time of their loads, s.
+    pub load_s: f64,
 }
 
 /// Counters of a running simulation. Those of the first jobs, which are not measured, are used only
@@ -93,6 +103,7 @@ impl Tally {
         let ratio = |above: f64, below: f64| if below > 0.0 { above / below } else { 0.0 };
         Outcome {
             swaps_per_job: ratio(self.starts.swaps as f64, self.starts.jobs as f64),
+            load_s_per_job: ratio(self.starts.load_s, self.starts.jobs as f64),
             mean_s: ratio(self.times_s.iter().sum(), self.times_s.len() as f64),
             p50_s: quantile(&self.times_s, 0.50),
             p95_s: quantile(&self.times_s, 0.95),

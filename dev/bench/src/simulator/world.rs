@@ -3,9 +3,10 @@
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp};
 use warmq_policy::warm::Constants;
+use warmq_types::tier::Tier;
 
 use super::clock::Clock;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, RunnerState};
 use super::outcome::{JobRun, Outcome, Tally};
 use crate::args::Options;
 use crate::schemes::{self, Scheme};
@@ -72,6 +73,8 @@ pub struct CompletedRun {
     pub model: u32,
     /// Run time, s.
     pub run_s: f64,
+    /// Where the model was before.
+    pub tier: Tier,
     /// Load time of the model, s; `None` if it was loaded.
     pub load_s: Option<f64>,
 }
@@ -79,10 +82,12 @@ pub struct CompletedRun {
 /// A runner's report.
 #[derive(Debug, Clone)]
 pub enum Report {
-    /// The runner is idle and holds `cache`.
+    /// The runner is idle.
     Freed {
-        /// The models, least recently used first.
+        /// The models that it holds, least recently used first.
         cache: Vec<u32>,
+        /// Those in RAM.
+        ram: Vec<u32>,
         /// The job that it ran; `None` when it joins.
         ran: Option<CompletedRun>,
     },
@@ -108,6 +113,8 @@ enum SimEvent {
 struct JobState {
     job: Job,
     run_s: f64,
+    /// Where its model was at its last start.
+    tier: Tier,
     run: JobRun,
 }
 
@@ -149,13 +156,13 @@ pub fn simulate(options: &Options) -> Result<Outcome, workload::Error> {
 /// Runs a workload under a scheme. `seed`: of all randomness other than the workload.
 pub fn run(options: &Options, workload: Workload, scheme: &mut dyn Scheme, seed: u64) -> History {
     let runners = options.runners as usize;
-    let slots = options.slots as usize;
+    let (slots, ram_slots) = (options.slots as usize, options.ram_slots as usize);
     let first_measured = (workload.left() as f64 * options.drop) as usize;
     let mut world = World {
         options,
         clock: Clock::new(),
         now_s: 0.0,
-        fleet: Fleet::new(runners, slots),
+        fleet: Fleet::new(runners, slots, ram_slots),
         jobs: Vec::with_capacity(workload.left()),
         in_system: 0,
         to_come: 0,
@@ -205,6 +212,7 @@ impl World<'_> {
             runner,
             Report::Freed {
                 cache: Vec::new(),
+                ram: Vec::new(),
                 ran: None,
             },
         );
@@ -249,8 +257,14 @@ impl World<'_> {
         }
     }
 
-    fn load_s(&self) -> f64 {
-        self.options.load_ratio * self.options.service_s
+    /// Returns the load time of a model that is in this tier, s.
+    fn load_s(&self, tier: Tier) -> f64 {
+        let ratio = match tier {
+            Tier::Device => 0.0,
+            Tier::Ram => self.options.ram_load_ratio,
+            Tier::Disk => self.options.load_ratio,
+        };
+        ratio * self.options.service_s
     }
 
     fn arrivals_are_over(&self) -> bool {
@@ -277,6 +291,7 @@ impl World<'_> {
         self.jobs.push(JobState {
             job,
             run_s: planned.run_s,
+            tier: Tier::Disk,
             run: JobRun {
                 arrived_s: self.now_s,
                 ended_s: None,
@@ -334,7 +349,10 @@ impl World<'_> {
             return;
         };
         let (model, run_s) = (self.jobs[id].job.model, self.jobs[id].run_s);
-        let warm = self.fleet.use_model(runner, model);
+        let tier = self.fleet.use_model(runner, model);
+        let load_s = self.load_s(tier);
+        let warm = tier == Tier::Device;
+        self.jobs[id].tier = tier;
         self.jobs[id].run.warm = Some(warm);
         let count = match id >= self.first_measured {
             true => &mut self.tally.starts,
@@ -342,13 +360,14 @@ impl World<'_> {
         };
         count.jobs += 1;
         count.swaps += u64::from(!warm);
+        count.load_s += load_s;
         let mut ends_s = self.now_s + run_s;
         let state = &mut self.fleet.runners[runner];
         state.running = Some(id);
         let incarnation = state.incarnation;
         if !warm {
-            let loaded_s = self.now_s + self.load_s();
-            ends_s += self.load_s();
+            let loaded_s = self.now_s + load_s;
+            ends_s += load_s;
             self.clock.plan(
                 loaded_s,
                 SimEvent::Loaded {
@@ -370,14 +389,16 @@ impl World<'_> {
         let Some(id) = self.fleet.runners[runner].running.take() else {
             return;
         };
-        let load_s = self.load_s();
+        let tier = self.jobs[id].tier;
+        let load_s = self.load_s(tier);
         let state = &mut self.jobs[id];
         state.run.ended_s = Some(self.now_s);
         self.in_system -= 1;
         let ran = CompletedRun {
             model: state.job.model,
             run_s: state.run_s,
-            load_s: (state.run.warm == Some(false)).then_some(load_s),
+            tier,
+            load_s: (tier != Tier::Device).then_some(load_s),
         };
         let time_s = self.now_s - state.job.since_s;
         match id >= self.first_measured {
@@ -395,11 +416,12 @@ impl World<'_> {
         }
         self.start_next(runner);
         if self.fleet.runners[runner].running.is_none() {
-            let cache = self.fleet.runners[runner].cache.clone();
+            let RunnerState { cache, ram, .. } = self.fleet.runners[runner].clone();
             self.notify(
                 runner,
                 Report::Freed {
                     cache,
+                    ram,
                     ran: Some(ran),
                 },
             );
@@ -425,6 +447,7 @@ impl World<'_> {
         state.up = false;
         state.incarnation += 1;
         state.cache.clear();
+        state.ram.clear();
         let back: Vec<usize> = state
             .running
             .take()

@@ -30,6 +30,8 @@ pub struct Constants {
     pub prior_run_s: f64,
     /// L before the first load, s.
     pub prior_load_s: f64,
+    /// Load time from RAM before the first such load, in units of L.
+    pub prior_ram_ratio: f64,
 }
 
 impl Default for Constants {
@@ -47,6 +49,7 @@ impl Default for Constants {
             rate_window: 30.0,
             prior_run_s: 2.0,
             prior_load_s: 10.0,
+            prior_ram_ratio: 0.1,
         }
     }
 }

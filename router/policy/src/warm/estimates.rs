@@ -1,5 +1,6 @@
-//! Estimates per model: run time S(m), load time L(m), arrival rate lam(m). Measured from events; a
-//! model without observations has the app's average, and the app starts from priors.
+//! Estimates per model: run time S(m), load times from disk L(m) and from RAM, arrival rate lam(m).
+//! Measured from events; a model without observations has the app's average, and the app starts
+//! from priors.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,8 @@ pub struct Statistics {
     run_s: Option<Average>,
     #[serde(skip_serializing_if = "Option::is_none")]
     load_s: Option<Average>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ram_load_s: Option<Average>,
     arrivals: Arrivals,
 }
 
@@ -77,6 +80,8 @@ const FORGET_BELOW_ARRIVALS: f64 = 0.01;
 pub struct Estimates {
     run_s: Average,
     load_s: Average,
+    /// Load time from RAM over L.
+    ram_ratio: Average,
     rate_window: f64,
     models: Vec<Statistics>,
 }
@@ -87,6 +92,7 @@ impl Estimates {
         Self {
             run_s: Average::new(constants.prior_run_s),
             load_s: Average::new(constants.prior_load_s),
+            ram_ratio: Average::new(constants.prior_ram_ratio),
             rate_window: constants.rate_window,
             models: Vec::new(),
         }
@@ -120,10 +126,19 @@ impl Estimates {
         self.run_s.value
     }
 
-    /// Returns L(m), the load time of this model, s.
+    /// Returns L(m), the load time of this model from disk, s.
     pub fn load_s(&self, model: Model) -> f64 {
         let known = self.stats(model).and_then(|stats| stats.load_s);
         known.unwrap_or(self.load_s).value
+    }
+
+    /// Returns the load time of this model from RAM, s: without an observation, the app's average
+    /// part of L(m).
+    pub fn ram_load_s(&self, model: Model) -> f64 {
+        match self.stats(model).and_then(|stats| stats.ram_load_s) {
+            Some(known) => known.value,
+            None => self.ram_ratio.value * self.load_s(model),
+        }
     }
 
     /// Returns L of the app, s.
@@ -145,6 +160,10 @@ impl Estimates {
             None => Statistics {
                 run_s: Some(self.run_s),
                 load_s: Some(self.load_s),
+                ram_load_s: Some(Average {
+                    value: self.ram_ratio.value * self.load_s.value,
+                    ..self.ram_ratio
+                }),
                 arrivals: Arrivals::default(),
             },
         }
@@ -157,6 +176,14 @@ impl Estimates {
             None => {
                 self.run_s = statistics.run_s.unwrap_or(self.run_s);
                 self.load_s = statistics.load_s.unwrap_or(self.load_s);
+                if let Some(known) = statistics.ram_load_s
+                    && self.load_s.value > 0.0
+                {
+                    self.ram_ratio = Average {
+                        value: known.value / self.load_s.value,
+                        ..known
+                    };
+                }
             }
         }
     }
@@ -188,7 +215,19 @@ impl Estimates {
         self.run_s.observe(run_s);
     }
 
-    /// Records a load time.
+    /// Records a load time from RAM.
+    pub fn loaded_from_ram(&mut self, model: Model, load_s: f64) {
+        let guess_s = self.ram_load_s(model);
+        let disk_s = self.load_s(model);
+        let known = &mut self.stats_mut(model).ram_load_s;
+        known
+            .get_or_insert_with(|| Average::new(guess_s))
+            .observe(load_s);
+        // A ratio to 0 is no observation.
+        self.ram_ratio.observe(load_s / disk_s);
+    }
+
+    /// Records a load time from disk.
     pub fn loaded(&mut self, model: Model, load_s: f64) {
         let guess = self.load_s;
         let known = &mut self.stats_mut(model).load_s;

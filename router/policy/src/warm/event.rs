@@ -2,6 +2,7 @@
 //! are numbers that the caller assigns.
 
 use warmq_types::job::Priority;
+use warmq_types::tier::Tier;
 
 /// A hint as a dense number, counted up from 0 by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +88,21 @@ pub struct RunObservation {
     pub run_s: f64,
     /// Load time, s; `None` if the run was warm.
     pub load_s: Option<f64>,
+    /// Whether the load moved the model from RAM instead of reading its files.
+    pub from_ram: bool,
+}
+
+/// The models that a runner has in memory, and the room for them by its own estimate.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Memory {
+    /// Models on the device, least recently used first.
+    pub cache: Vec<Model>,
+    /// Number of models that the device can hold.
+    pub slots: usize,
+    /// Models in RAM, least recently used first; none of them is on the device.
+    pub ram: Vec<Model>,
+    /// Number of models that RAM can hold; 0 if evicted models are dropped.
+    pub ram_slots: usize,
 }
 
 /// Report of a free runner.
@@ -94,10 +110,8 @@ pub struct RunObservation {
 pub struct Freed {
     /// The runner.
     pub runner: Runner,
-    /// Models that it holds, least recently used first.
-    pub cache: Vec<Model>,
-    /// Number of models that it can hold, by its own estimate.
-    pub slots: usize,
+    /// Its models.
+    pub memory: Memory,
     /// The finished run; `None` after a join or a failed run.
     pub ran: Option<RunObservation>,
 }
@@ -107,10 +121,8 @@ pub struct Freed {
 pub struct Found {
     /// The runner.
     pub runner: Runner,
-    /// Models that it held when it was last free, least recently used first.
-    pub cache: Vec<Model>,
-    /// Number of models that it can hold, by its own estimate.
-    pub slots: usize,
+    /// Its models when it was last free.
+    pub memory: Memory,
 }
 
 /// An input of the policy.
@@ -167,6 +179,8 @@ pub struct FleetView {
     /// n(m): number of runners that hold the job's model or are loading it; 0 for a job without
     /// hint.
     pub holders: usize,
+    /// Number of runners that have the job's model in RAM.
+    pub ram_holders: usize,
     /// Whether a live runner can load the job's model.
     pub served: bool,
 }
@@ -187,8 +201,8 @@ pub struct SendCommand {
     pub job: Job,
     /// An idle runner, which counts as busy from now on.
     pub runner: Runner,
-    /// Whether it holds the job's model.
-    pub warm: bool,
+    /// Where it has the job's model; the device for a job without hint.
+    pub tier: Tier,
     /// The rule that chose it.
     pub why: Why,
     /// The fleet at the decision.
@@ -205,7 +219,7 @@ pub struct HoldCommand {
     /// Whether `until_s` is the job's own bound: from then on it also precedes the jobs that a busy
     /// runner is warm for.
     pub bounded: bool,
-    /// W(m), s: predicted wait for a warm runner; infinite without holders.
+    /// W(m), s: predicted wait for a runner that holds its model; infinite without holders.
     pub wait_s: f64,
     /// Whether the job waits for a runner that is not on its avoid list.
     pub for_another: bool,
@@ -220,7 +234,7 @@ pub enum Why {
     WarmAndIdle,
     /// It was held, and a runner with its model came free.
     LateBinding,
-    /// No runner holds its model.
+    /// No runner has its model on the device, nor in RAM unless it is this one.
     NoHolder,
     /// Every holder is so busy that another copy is worth its load.
     Replicated {

@@ -1,16 +1,19 @@
 //! The policy's view of the runners: idle ones, holders of models, expected ends of busy ones. The
-//! cache after a send is predicted (the least recently used model is evicted); a freed runner's
-//! report replaces the prediction.
+//! memory after a send is predicted (the least recently used model is evicted, into RAM if the
+//! runner keeps models there); a freed runner's report replaces the prediction.
 
 use smallvec::SmallVec;
+use warmq_types::tier::Tier;
 
 use super::catalogs::Catalogs;
-use super::event::{Avoid, Model, Runner};
+use super::event::{Avoid, Memory, Model, Runner};
+use super::holders::HolderIndex;
 use super::rng::SplitMix64;
 use super::runner_set::RunnerSet;
 use super::window::HeldJob;
 
-/// Models that a runner holds, least recently used first. The usual few are stored inline.
+/// Models that a runner has in one tier, least recently used first. The usual few are stored
+/// inline.
 pub type Cache = SmallVec<[Model; 4]>;
 
 /// Activity of a runner.
@@ -30,23 +33,28 @@ pub enum Activity {
 }
 
 /// The last send to a runner, which may yet be refused, and what it changed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Sent {
     held: HeldJob,
-    /// Index of the job's model in the cache before the send; `None` if it was absent, or without
-    /// hint.
-    cache_index: Option<usize>,
-    evicted: Option<Model>,
+    /// Tier of the job's model before the send; the device without hint.
+    tier: Tier,
+    /// Memory before the send.
+    cache: Cache,
+    ram: Cache,
     last_swap_s: f64,
 }
 
 #[derive(Debug, Clone)]
 pub struct RunnerView {
     pub activity: Activity,
-    /// Models held or being loaded, least recently used first.
+    /// Models on the device or being loaded, least recently used first.
     pub cache: Cache,
-    /// Number of models that it can hold.
+    /// Number of models that the device can hold.
     pub slots: usize,
+    /// Models in RAM, least recently used first; none of them is on the device.
+    pub ram: Cache,
+    /// Number of models that its RAM can hold.
+    pub ram_slots: usize,
     /// Time of the last send of a cold job, s.
     pub last_swap_s: f64,
 }
@@ -56,8 +64,21 @@ impl RunnerView {
         activity: Activity::Absent,
         cache: SmallVec::new_const(),
         slots: 0,
+        ram: SmallVec::new_const(),
+        ram_slots: 0,
         last_swap_s: f64::NEG_INFINITY,
     };
+
+    /// Returns where the runner has a model.
+    pub fn tier(&self, model: Model) -> Tier {
+        if self.cache.contains(&model) {
+            Tier::Device
+        } else if self.ram.contains(&model) {
+            Tier::Ram
+        } else {
+            Tier::Disk
+        }
+    }
 
     /// Returns whether it can load a model without an eviction.
     pub fn has_room(&self) -> bool {
@@ -71,12 +92,43 @@ impl RunnerView {
             false => self.cache.first().copied(),
         }
     }
-}
 
-#[derive(Debug, Clone, Default)]
-struct Holders {
-    all: RunnerSet,
-    idle: RunnerSet,
+    /// Returns whether an evicted model stays in RAM.
+    pub fn keeps_victims(&self) -> bool {
+        self.ram_slots > 0
+    }
+
+    /// Returns the model that leaves RAM if another one enters it.
+    pub fn ram_victim(&self) -> Option<Model> {
+        match self.ram.len() < self.ram_slots {
+            true => None,
+            false => self.ram.first().copied(),
+        }
+    }
+
+    /// Returns the memory after a run of `model`: as a runner evicts.
+    fn after_run(&self, model: Model) -> (Cache, Cache) {
+        let (mut cache, mut ram) = (self.cache.clone(), self.ram.clone());
+        match cache.iter().position(|held| *held == model) {
+            Some(index) => {
+                cache.remove(index);
+            }
+            None => {
+                ram.retain(|held| *held != model);
+                if let Some(victim) = self.victim() {
+                    cache.remove(0);
+                    if self.keeps_victims() {
+                        ram.push(victim);
+                    }
+                    if ram.len() > self.ram_slots {
+                        ram.remove(0);
+                    }
+                }
+            }
+        }
+        cache.push(model);
+        (cache, ram)
+    }
 }
 
 /// The runners of one app.
@@ -85,7 +137,10 @@ pub struct Fleet {
     runners: Vec<RunnerView>,
     /// The last refusable send to each runner; stored apart, since few reads need it.
     sent: Vec<Option<Sent>>,
-    holders: Vec<Holders>,
+    /// Runners with a model on their device.
+    pub holders: HolderIndex,
+    /// Runners with a model in RAM.
+    pub ram_holders: HolderIndex,
     idle: RunnerSet,
     idle_with_room: RunnerSet,
     /// Number of runners that are idle or busy.
@@ -103,46 +158,40 @@ impl Fleet {
     /// Returns whether the runner is, by estimate, still loading this model for the job that it was
     /// sent.
     pub fn is_loading(&self, runner: Runner, model: Model, now_s: f64) -> bool {
-        let sent = self.sent.get(runner.0 as usize).copied().flatten();
+        let sent = self.sent.get(runner.0 as usize).and_then(Option::as_ref);
         match (self.get(runner).activity, sent) {
             (Activity::Busy { ends_s, run_s }, Some(sent)) => {
                 sent.held.model == Some(model)
-                    && sent.cache_index.is_none()
+                    && sent.tier != Tier::Device
                     && ends_s - run_s > now_s
             }
             _ => false,
         }
     }
 
-    /// n(m): number of runners that hold the model or are loading it.
+    /// n(m): number of runners that have the model on their device or are loading it.
     pub fn copies(&self, model: Model) -> usize {
-        self.holders
-            .get(model.0 as usize)
-            .map_or(0, |holders| holders.all.len())
-    }
-
-    /// Returns up to `count` holders of the model, from a random index.
-    pub fn holders(
-        &self,
-        model: Model,
-        count: usize,
-        rng: &mut SplitMix64,
-    ) -> impl Iterator<Item = Runner> + use<'_> {
-        let holders = self.holders.get(model.0 as usize);
-        let sample = holders.map(|holders| holders.all.sample(count, Avoid::NONE, rng));
-        sample.into_iter().flatten()
+        self.holders.count(model)
     }
 
     /// Returns a random idle holder of the model outside `except` that may be sent a job for it.
     pub fn idle_holder(&self, model: Model, except: Avoid, rng: &mut SplitMix64) -> Option<Runner> {
-        let idle = &self.holders.get(model.0 as usize)?.idle;
-        if self.catalogs.are_unlimited() {
-            return idle.sample(1, except, rng).next();
-        }
-        let start = rng.below(idle.len());
-        let around = idle.iter().skip(start).chain(idle.iter().take(start));
-        let mut outside = around.filter(|runner| !except.contains(*runner));
-        outside.find(|runner| self.catalogs.may_run(*runner, Some(model)))
+        let idle = self.holders.idle(model)?;
+        self.able(idle, Some(model), 1, except, rng).next()
+    }
+
+    /// Returns up to `count` idle runners outside `except` with the model in RAM that may be sent a
+    /// job for it.
+    pub fn idle_ram_holders(
+        &self,
+        model: Model,
+        count: usize,
+        except: Avoid,
+        rng: &mut SplitMix64,
+    ) -> SmallVec<[Runner; 8]> {
+        let idle = self.ram_holders.idle(model);
+        let able = idle.map(|idle| self.able(idle, Some(model), count, except, rng));
+        able.into_iter().flatten().collect()
     }
 
     /// Returns up to `count` idle runners outside `except` that may be sent a job for the model; if
@@ -154,24 +203,30 @@ impl Fleet {
         except: Avoid,
         rng: &mut SplitMix64,
     ) -> SmallVec<[Runner; 8]> {
-        if self.catalogs.are_unlimited() {
-            return match self.idle_with_room.is_empty_except(except) {
-                false => self.idle_with_room.sample(1, except, rng).collect(),
-                true => self.idle.sample(count, except, rng).collect(),
-            };
+        let with_room = self
+            .able(&self.idle_with_room, model, 1, except, rng)
+            .next();
+        match with_room {
+            Some(runner) => SmallVec::from_iter([runner]),
+            None => self.able(&self.idle, model, count, except, rng).collect(),
         }
-        // Any idle runner may be the only one with the model in its catalog.
-        let mut able = |pool: &RunnerSet, count: usize| -> SmallVec<[Runner; 8]> {
-            pool.sample(pool.len(), except, rng)
-                .filter(|runner| self.catalogs.may_run(*runner, model))
-                .take(count)
-                .collect()
-        };
-        let with_room = able(&self.idle_with_room, 1);
-        match with_room.is_empty() {
-            true => able(&self.idle, count),
-            false => with_room,
-        }
+    }
+
+    /// Returns up to `count` runners of a set outside `except` that may be sent a job for the
+    /// model.
+    fn able<'a>(
+        &'a self,
+        set: &'a RunnerSet,
+        model: Option<Model>,
+        count: usize,
+        except: Avoid,
+        rng: &mut SplitMix64,
+    ) -> impl Iterator<Item = Runner> + use<'a> {
+        // With catalogs any runner may be the only one that lists the model.
+        let is_random = set.len() > count || !self.catalogs.are_unlimited();
+        set.around(is_random, except, rng)
+            .filter(move |runner| self.catalogs.may_run(*runner, model))
+            .take(count)
     }
 
     /// Returns whether the runner is idle or busy.
@@ -198,9 +253,8 @@ impl Fleet {
 
     /// Returns at most `count` idle holders of the model.
     pub fn idle_holders(&self, model: Model, count: usize) -> Vec<Runner> {
-        let holders = self.holders.get(model.0 as usize);
-        let idle = holders.into_iter().flat_map(|holders| holders.idle.iter());
-        idle.take(count).collect()
+        let idle = self.holders.idle(model).into_iter();
+        idle.flat_map(RunnerSet::iter).take(count).collect()
     }
 
     fn runner_mut(&mut self, runner: Runner) -> &mut RunnerView {
@@ -212,39 +266,23 @@ impl Fleet {
         &mut self.runners[index]
     }
 
-    fn holders_mut(&mut self, model: Model) -> &mut Holders {
-        let index = model.0 as usize;
-        if index >= self.holders.len() {
-            self.holders.resize(index + 1, Holders::default());
-        }
-        &mut self.holders[index]
-    }
-
-    /// Updates the indexes: the runner holds the model, or not.
-    fn set_holder(&mut self, runner: Runner, model: Model, held: bool) {
-        let idle = held && self.is_idle(runner);
-        let holders = self.holders_mut(model);
-        holders.all.put(runner, held);
-        holders.idle.put(runner, idle);
-    }
-
-    /// Replaces a runner's cache.
-    fn set_cache(&mut self, runner: Runner, cache: &[Model]) {
+    /// Replaces the models that a runner holds.
+    fn set_models(&mut self, runner: Runner, cache: &[Model], ram: &[Model]) {
+        let idle = self.is_idle(runner);
+        let view = self.runner_mut(runner);
         // A report usually equals the prediction.
-        if self.get(runner).cache.as_slice() == cache {
-            return;
+        if view.cache.as_slice() != cache {
+            let before = std::mem::replace(&mut view.cache, cache.into());
+            replace(&mut self.holders, runner, &before, cache, idle);
         }
-        let before = std::mem::take(&mut self.runner_mut(runner).cache);
-        for model in before {
-            self.set_holder(runner, model, false);
+        let view = &mut self.runners[runner.0 as usize];
+        if view.ram.as_slice() != ram {
+            let before = std::mem::replace(&mut view.ram, ram.into());
+            replace(&mut self.ram_holders, runner, &before, ram, idle);
         }
-        for &model in cache {
-            self.set_holder(runner, model, true);
-        }
-        self.runner_mut(runner).cache = cache.into();
     }
 
-    /// Sets a runner's activity, after all changes of its cache and slots.
+    /// Sets a runner's activity, after all changes of its models and slots.
     fn set_activity(&mut self, runner: Runner, activity: Activity) {
         let view = self.runner_mut(runner);
         let was_idle = view.activity == Activity::Idle;
@@ -260,30 +298,34 @@ impl Fleet {
         self.idle_with_room.put(runner, idle && room);
         if idle != was_idle {
             self.idle.put(runner, idle);
-            let view = &self.runners[runner.0 as usize];
             for model in &view.cache {
-                self.holders[model.0 as usize].idle.put(runner, idle);
+                self.holders.set_idle(*model, runner, idle);
+            }
+            for model in &view.ram {
+                self.ram_holders.set_idle(*model, runner, idle);
             }
         }
     }
 
-    /// Marks a runner as idle with this cache.
-    pub fn freed(&mut self, runner: Runner, cache: &[Model], slots: usize) {
-        self.set_cache(runner, cache);
-        self.runner_mut(runner).slots = slots;
+    /// Marks a runner as idle with these models.
+    pub fn freed(&mut self, runner: Runner, memory: &Memory) {
+        self.set_models(runner, &memory.cache, &memory.ram);
+        let view = self.runner_mut(runner);
+        (view.slots, view.ram_slots) = (memory.slots, memory.ram_slots);
         self.forget_send(runner);
         self.set_activity(runner, Activity::Idle);
     }
 
-    /// Removes a runner; returns the models that it held.
+    /// Removes a runner; returns the models that it held, in both tiers.
     pub fn lost(&mut self, runner: Runner) -> Cache {
-        let cache = self.get(runner).cache.clone();
-        self.set_cache(runner, &[]);
+        let view = self.get(runner);
+        let models = view.cache.iter().chain(&view.ram).copied().collect();
+        self.set_models(runner, &[], &[]);
         self.set_activity(runner, Activity::Absent);
         *self.runner_mut(runner) = RunnerView::GONE;
         self.catalogs.remove(runner);
         self.forget_send(runner);
-        cache
+        models
     }
 
     fn forget_send(&mut self, runner: Runner) -> Option<Sent> {
@@ -297,37 +339,23 @@ impl Fleet {
         }
     }
 
-    /// Marks a runner as busy with `held` until `ends_s`, and predicts its cache.
+    /// Marks a runner as busy with `held` until `ends_s`, and predicts its memory.
     pub fn sent(&mut self, runner: Runner, held: HeldJob, now_s: f64, ends_s: f64, run_s: f64) {
         self.set_activity(runner, Activity::Busy { ends_s, run_s });
         let view = self.runner_mut(runner);
-        let mut sent = Sent {
+        let sent = Sent {
             held,
-            cache_index: None,
-            evicted: None,
+            tier: held.model.map_or(Tier::Device, |model| view.tier(model)),
+            cache: view.cache.clone(),
+            ram: view.ram.clone(),
             last_swap_s: view.last_swap_s,
         };
+        if sent.tier != Tier::Device {
+            view.last_swap_s = now_s;
+        }
         if let Some(model) = held.model {
-            sent.cache_index = view.cache.iter().position(|held| *held == model);
-            match sent.cache_index {
-                Some(place) => {
-                    view.cache.remove(place);
-                }
-                None => {
-                    view.last_swap_s = now_s;
-                    sent.evicted = view.victim();
-                    if sent.evicted.is_some() {
-                        view.cache.remove(0);
-                    }
-                }
-            }
-            view.cache.push(model);
-            if sent.cache_index.is_none() {
-                self.set_holder(runner, model, true);
-            }
-            if let Some(victim) = sent.evicted {
-                self.set_holder(runner, victim, false);
-            }
+            let (cache, ram) = view.after_run(model);
+            self.set_models(runner, &cache, &ram);
         }
         self.sent[runner.0 as usize] = Some(sent);
     }
@@ -344,18 +372,19 @@ impl Fleet {
 
     fn undo(&mut self, runner: Runner, activity: Activity) -> Option<HeldJob> {
         let sent = self.forget_send(runner)?;
-        let view = self.runner_mut(runner);
-        view.last_swap_s = sent.last_swap_s;
-        let mut cache = view.cache.clone();
-        if let Some(model) = sent.held.model {
-            cache.pop();
-            match sent.cache_index {
-                Some(place) => cache.insert(place, model),
-                None => cache.insert_many(0, sent.evicted),
-            }
-        }
-        self.set_cache(runner, &cache);
+        self.runner_mut(runner).last_swap_s = sent.last_swap_s;
+        self.set_models(runner, &sent.cache, &sent.ram);
         self.set_activity(runner, activity);
         Some(sent.held)
+    }
+}
+
+/// Updates an index for a runner that held `before` and holds `after`.
+fn replace(index: &mut HolderIndex, runner: Runner, before: &[Model], after: &[Model], idle: bool) {
+    for model in before.iter().filter(|model| !after.contains(model)) {
+        index.set(*model, runner, false, false);
+    }
+    for model in after.iter().filter(|model| !before.contains(model)) {
+        index.set(*model, runner, true, idle);
     }
 }

@@ -7,7 +7,7 @@
 //! | `event` | input events and output commands |
 //! | `constants` | theta, tb, delta, D, R |
 //! | `estimates` | S(m), L(m), lam(m), measured from events |
-//! | `fleet`, `runner_set` | runners: idle sets, holders, predicted caches; sampling |
+//! | `fleet`, `holders`, `runner_set` | runners: idle sets, holders, predicted caches; sampling |
 //! | `window` | held jobs: by age, model, deadline |
 //! | `view` | read-only state of a decision |
 //! | `wait` | W(m), the wait for a warm runner |
@@ -45,6 +45,7 @@ mod estimates;
 mod event;
 mod eviction_cost;
 mod fleet;
+mod holders;
 mod pick;
 #[cfg(test)]
 mod proptests;
@@ -59,7 +60,7 @@ mod window;
 pub use constants::Constants;
 pub use estimates::Statistics;
 pub use event::{
-    Arrival, Avoid, Command, Event, FleetView, Found, Freed, HoldCommand, Job, Model,
+    Arrival, Avoid, Command, Event, FleetView, Found, Freed, HoldCommand, Job, Memory, Model,
     RunObservation, Runner, SendCommand, Why,
 };
 
@@ -70,6 +71,7 @@ use rng::SplitMix64;
 use view::View;
 use wait::wait_s;
 use warmq_types::job::Priority;
+use warmq_types::tier::Tier;
 use window::{HeldJob, Window};
 
 /// State of the policy for one app.
@@ -113,7 +115,7 @@ impl Warm {
             Event::Freed(freed) => self.freed(freed, &mut ctx),
             Event::Found(found) => {
                 let run_s = self.estimates.any_run_s();
-                self.fleet.freed(found.runner, &found.cache, found.slots);
+                self.fleet.freed(found.runner, &found.memory);
                 self.fleet.taken(found.runner, now_s + run_s, run_s);
             }
             Event::Taken { runner } => {
@@ -181,6 +183,7 @@ impl Warm {
     pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
         let lanes = [Priority::Normal, Priority::Low];
         let unused = self.fleet.copies(model) == 0
+            && self.fleet.ram_holders.count(model) == 0
             && !self.fleet.catalogs.is_known(model)
             && lanes
                 .iter()
@@ -254,7 +257,7 @@ impl Warm {
         held.deadline_s = held.deadline_s.max(ctx.now_s);
         let view = self.view(ctx.now_s);
         let wait_s = match held.model {
-            Some(model) => wait_s(&view, model, held.priority, &mut ctx.rng),
+            Some(model) => wait_s(&view, model, held.priority, None, &mut ctx.rng),
             None => f64::INFINITY,
         };
         let for_another = waits_for_another(&view, &held);
@@ -274,20 +277,17 @@ impl Warm {
     fn send(&mut self, held: HeldJob, runner: Runner, why: Why, ctx: &mut EventContext) {
         let view = self.view(ctx.now_s);
         let fleet_view = view.fleet_view(held.model);
-        let cache = &view.fleet.get(runner).cache;
-        let warm = held.model.is_none_or(|model| cache.contains(&model));
+        let target = view.fleet.get(runner);
+        let tier = held.model.map_or(Tier::Device, |model| target.tier(model));
         let run_s = view.run_s(held.model);
-        let load_s = match warm {
-            true => 0.0,
-            false => view.load_s(held.model),
-        };
+        let load_s = (held.model).map_or(0.0, |model| view.load_on_s(runner, model));
         let ends_s = ctx.now_s + load_s + run_s;
         self.window.remove(held.job);
         self.fleet.sent(runner, held, ctx.now_s, ends_s, run_s);
         ctx.commands.push(Command::Send(SendCommand {
             job: held.job,
             runner,
-            warm,
+            tier,
             why,
             fleet_view,
         }));
@@ -296,11 +296,13 @@ impl Warm {
     fn freed(&mut self, freed: Freed, ctx: &mut EventContext) {
         if let Some(ran) = freed.ran {
             self.estimates.ran(ran.model, ran.run_s);
-            if let Some(load_s) = ran.load_s {
-                self.estimates.loaded(ran.model, load_s);
+            match ran.load_s {
+                Some(load_s) if ran.from_ram => self.estimates.loaded_from_ram(ran.model, load_s),
+                Some(load_s) => self.estimates.loaded(ran.model, load_s),
+                None => {}
             }
         }
-        self.fleet.freed(freed.runner, &freed.cache, freed.slots);
+        self.fleet.freed(freed.runner, &freed.memory);
         self.offer(freed.runner, ctx);
     }
 

@@ -1,6 +1,7 @@
 //! Matching: a runner for a job, a job for a runner.
 
 use warmq_types::job::Priority;
+use warmq_types::tier::Tier;
 
 use super::event::{Avoid, Model, Runner, Why};
 use super::eviction_cost::{LoadBar, eviction_cost};
@@ -9,20 +10,24 @@ use super::view::View;
 use super::wait::{wait_s, waits_longer};
 use super::window::HeldJob;
 
-/// Returns the idle runner with the lowest eviction cost, from a sample of those that can load
-/// the model, without `except`.
+/// Returns the idle runner that loads the model at the lowest cost, without `except`: one with the
+/// model in RAM, if that is faster than its files; of several, from a sample of those that can load
+/// it, the one with the lowest eviction cost.
 pub fn cheapest_idle(
     view: &View<'_>,
     model: Option<Model>,
     except: Avoid,
     rng: &mut SplitMix64,
 ) -> Option<Runner> {
-    let sample = view
-        .fleet
-        .idle_sample(model, view.constants.sample, except, rng);
+    let count = view.constants.sample;
+    let in_ram = model
+        .filter(|model| view.useful_ram_holders(*model) > 0)
+        .map(|model| view.fleet.idle_ram_holders(model, count, except, rng))
+        .filter(|in_ram| !in_ram.is_empty());
+    let sample = in_ram.unwrap_or_else(|| view.fleet.idle_sample(model, count, except, rng));
     sample
         .into_iter()
-        .map(|runner| (runner, eviction_cost(view, runner)))
+        .map(|runner| (runner, eviction_cost(view, runner, model)))
         .min_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(runner, _)| runner)
 }
@@ -75,7 +80,7 @@ pub fn runner_for(view: &View<'_>, held: &HeldJob, rng: &mut SplitMix64) -> Opti
         return Some((holder, Why::WarmAndIdle));
     }
     let runner = cheapest_idle(view, Some(model), Avoid::NONE, rng)?;
-    let why = why_cold(view, held, model, &LoadBar::of(view, runner), rng)?;
+    let why = why_cold(view, held, model, runner, &LoadBar::of(view, runner), rng)?;
     Some((runner, why))
 }
 
@@ -84,10 +89,12 @@ fn why_cold(
     view: &View<'_>,
     held: &HeldJob,
     model: Model,
+    runner: Runner,
     load_bar: &LoadBar,
     rng: &mut SplitMix64,
 ) -> Option<Why> {
-    if view.fleet.copies(model) == 0 {
+    let is_in_ram = view.fleet.get(runner).tier(model) == Tier::Ram;
+    if view.fleet.copies(model) == 0 && (is_in_ram || view.useful_ram_holders(model) == 0) {
         return Some(Why::NoHolder);
     }
     if held.bound_s <= view.now_s {
@@ -99,10 +106,10 @@ fn why_cold(
     // Most scanned jobs wait for a holder that is soon free: the first such holder decides.
     let mut same = *rng;
     let least_s = load_bar.least_s(view, model);
-    if !waits_longer(view, model, held.priority, least_s, rng) {
+    if !waits_longer(view, model, held.priority, Some(runner), least_s, rng) {
         return None;
     }
-    let wait_s = wait_s(view, model, held.priority, &mut same);
+    let wait_s = wait_s(view, model, held.priority, Some(runner), &mut same);
     let bar_s = load_bar.model_s(view, model, rng);
     (wait_s > bar_s).then_some(Why::Replicated { wait_s, bar_s })
 }
@@ -141,7 +148,8 @@ fn due_job_for(view: &View<'_>, runner: Runner, lane: Priority) -> Option<(HeldJ
         return first;
     }
     let overdue_s = oldest.since_s + view.overdue_s(oldest.model);
-    let residency_s = view.constants.residency * view.load_s(oldest.model);
+    let load_s = (oldest.model).map_or(0.0, |model| view.load_on_s(runner, model));
+    let residency_s = view.constants.residency * load_s;
     let may_swap = is_warm(oldest) || view.now_s - state.last_swap_s > residency_s;
     let bound_is_first = bound_passed.is_some_and(|held| held.bound_s < overdue_s);
     match first {
@@ -173,6 +181,7 @@ fn cold_job_for(
     rng: &mut SplitMix64,
 ) -> Option<(HeldJob, Why)> {
     let load_bar = LoadBar::of(view, runner);
+    let state = view.fleet.get(runner);
     let mut best: Option<(f64, HeldJob, Why)> = None;
     let may_take = |held: &&HeldJob| may_take(view, runner, held);
     let oldest = view.window.oldest_first(lane).filter(may_take);
@@ -181,14 +190,18 @@ fn cold_job_for(
         if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
             continue;
         }
-        let Some(why) = why_cold(view, held, model, &load_bar, rng) else {
+        let Some(why) = why_cold(view, held, model, runner, &load_bar, rng) else {
             continue;
         };
         if view.is_overdue(held) {
             return Some((*held, Why::Overdue));
         }
         let queued = view.window.queued(lane, model) as f64;
-        let score = queued / (view.fleet.copies(model) + 1) as f64;
+        let gain = match state.ram.contains(&model) {
+            true => 1.0 / view.ram_part(model).max(f64::MIN_POSITIVE),
+            false => 1.0,
+        };
+        let score = gain * queued / (view.fleet.copies(model) + 1) as f64;
         if best.is_none_or(|(best, _, _)| score > best) {
             best = Some((score, *held, why));
         }

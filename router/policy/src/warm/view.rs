@@ -1,8 +1,10 @@
 //! The read-only state of a decision.
 
+use warmq_types::tier::Tier;
+
 use super::constants::Constants;
 use super::estimates::Estimates;
-use super::event::{FleetView, Model};
+use super::event::{FleetView, Model, Runner};
 use super::fleet::Fleet;
 use super::window::{HeldJob, Window};
 
@@ -22,6 +24,7 @@ impl View<'_> {
         FleetView {
             idle: self.fleet.idle_count(),
             holders: model.map_or(0, |model| self.fleet.copies(model)),
+            ram_holders: model.map_or(0, |model| self.fleet.ram_holders.count(model)),
             served: model.is_none_or(|model| self.fleet.catalogs.is_served(model)),
         }
     }
@@ -31,6 +34,32 @@ impl View<'_> {
         model.map_or(self.estimates.any_run_s(), |model| {
             self.estimates.run_s(model)
         })
+    }
+
+    /// Returns the load time of a model on a runner, by where it has it, s.
+    pub fn load_on_s(&self, runner: Runner, model: Model) -> f64 {
+        match self.fleet.get(runner).tier(model) {
+            Tier::Device => 0.0,
+            Tier::Ram => self.estimates.ram_load_s(model),
+            Tier::Disk => self.estimates.load_s(model),
+        }
+    }
+
+    /// Returns the part of L(m) that a load from RAM takes, at most 1.
+    pub fn ram_part(&self, model: Model) -> f64 {
+        let disk_s = self.estimates.load_s(model);
+        match disk_s > 0.0 {
+            true => (self.estimates.ram_load_s(model) / disk_s).min(1.0),
+            false => 1.0,
+        }
+    }
+
+    /// Returns the number of runners with the model in RAM; 0 if its files are read as fast.
+    pub fn useful_ram_holders(&self, model: Model) -> usize {
+        match self.ram_part(model) < 1.0 {
+            true => self.fleet.ram_holders.count(model),
+            false => 0,
+        }
     }
 
     /// Returns L, the load time of this model, s.

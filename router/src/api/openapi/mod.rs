@@ -17,8 +17,8 @@ use warmq_types::ids::AppId;
 use super::Api;
 use crate::access::Caller;
 pub(super) use refusals::{
-    Creating, Finding, InvalidInput, Listing, Outcome, Proxied, Querying, Refusal, Running,
-    Submitting, Uploading,
+    Changing, Creating, Finding, InvalidInput, Listing, Outcome, Proxied, Querying, Refusal,
+    Running, Submitting, Uploading,
 };
 
 /// What is the same for all routes.

@@ -148,6 +148,8 @@ refusals! {
     Finding: 400 401 403 404 500 503;
     /// Creates an object from the body.
     Creating: 400 401 403 408 413 422 500 503;
+    /// Changes an object as the body says.
+    Changing: 400 401 403 404 408 413 422 500 503;
     /// Uploads a file or a part of one.
     Uploading: 400 401 403 404 408 413 422 500 503;
     /// Submits a job.

@@ -4,6 +4,7 @@ use warmq_policy::warm::{HoldCommand, SendCommand, Why};
 use warmq_types::hint::Hint;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::{Decision, Hold, Target};
+use warmq_types::tier::Tier;
 
 use super::clock::ms;
 
@@ -16,33 +17,43 @@ pub(super) fn sent(
     hint: Option<&Hint>,
     candidates: Vec<RunnerId>,
 ) -> Decision {
-    let SendCommand { warm, why, .. } = *send;
+    let SendCommand { tier, why, .. } = *send;
+    let warm = tier == Tier::Device;
     let model = quoted(hint);
+    let has = match tier {
+        Tier::Device => format!("with {model} loaded"),
+        Tier::Ram => format!("with {model} in RAM"),
+        Tier::Disk => format!("without {model} loaded"),
+    };
     let reason = match why {
         Why::WarmAndIdle => format!("{runner} was idle and had {model} loaded"),
         Why::LateBinding => format!("{runner} came free, with {model} loaded"),
+        Why::NoHolder if tier == Tier::Ram => {
+            format!("no runner had {model} loaded, and {runner} had it in RAM")
+        }
         Why::NoHolder => {
             format!("no runner had {model}, and {runner} had the lowest eviction cost")
         }
+        Why::Replicated { wait_s, bar_s } if tier == Tier::Ram => format!(
+            "a runner with {model} would have come free in {wait_s:.1} s; above {bar_s:.1} s \
+             another copy pays, so {runner} loads it from RAM"
+        ),
         Why::Replicated { wait_s, bar_s } => format!(
             "a runner with {model} would have come free in {wait_s:.1} s; above {bar_s:.1} s \
              another copy pays, so {runner} loads it"
         ),
         Why::PatienceOver if warm => {
-            format!("its patience was over, and {runner} was idle, with {model} loaded")
+            format!("its patience was over, and {runner} was idle, {has}")
         }
         Why::PatienceOver => {
-            format!("its patience was over, so the idle {runner} took it without {model} loaded")
+            format!("its patience was over, so the idle {runner} took it {has}")
         }
-        Why::BoundPassed if warm => {
-            format!(
-                "its bound on holding had passed, so {runner} took it next, with {model} loaded"
-            )
+        Why::BoundPassed if tier == Tier::Disk => {
+            format!("its bound on holding had passed, so {runner} took it next, though {has}")
         }
-        Why::BoundPassed => format!(
-            "its bound on holding had passed, so {runner} took it next, though without {model} \
-             loaded"
-        ),
+        Why::BoundPassed => {
+            format!("its bound on holding had passed, so {runner} took it next, {has}")
+        }
         Why::Overdue => format!("it was overdue, so {runner} took it out of order"),
         Why::NoHint => {
             format!("it carries no hint, so every runner is equal to it; {runner} came free")
@@ -60,6 +71,7 @@ pub(super) fn sent(
             runner: runner.clone(),
         },
         warm,
+        tier: Some(tier),
         warm_candidates: candidates,
         blank_candidates: Vec::new(),
         idle_runners: send.fleet_view.idle as u64,
@@ -83,6 +95,10 @@ pub(super) fn held(hold: &HoldCommand, hint: Option<&Hint>, now_s: f64) -> Hold 
         2 => format!("both runners with {model} were busy"),
         holders => format!("all {holders} runners with {model} were busy"),
     };
+    let in_ram = match fleet_view.ram_holders {
+        1 => "one had it in RAM".to_owned(),
+        count => format!("{count} had it in RAM"),
+    };
     let reason = match (hint, fleet_view.holders, fleet_view.idle) {
         (_, _, idle) if hold.for_another && idle > 0 => {
             "an attempt failed on each idle runner that could take it, and another runner is live"
@@ -92,7 +108,14 @@ pub(super) fn held(hold: &HoldCommand, hint: Option<&Hint>, now_s: f64) -> Hold 
         (Some(_), _, _) if !fleet_view.served => {
             format!("no live runner can load {model}, which one could before")
         }
+        (Some(_), 0, 0) if fleet_view.ram_holders > 0 => {
+            format!("no runner was idle, and none had {model} loaded; {in_ram}")
+        }
         (Some(_), 0, 0) => format!("no runner was idle, and none had {model}"),
+        (Some(_), 0, _) if fleet_view.ram_holders > 0 => format!(
+            "no runner had {model} loaded, {in_ram}, and one of those was expected sooner than \
+             reading its files pays"
+        ),
         (Some(_), 0, _) => {
             format!("no runner had {model}, and no idle one could take it")
         }

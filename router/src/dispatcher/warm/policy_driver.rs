@@ -8,6 +8,7 @@ use warmq_broker::has_returned;
 use warmq_policy::warm::{Arrival, Command, Constants, Event, Runner, SendCommand, Warm, Why};
 use warmq_store::RunnerEvent;
 use warmq_types::ids::{JobId, RunnerId};
+use warmq_types::tier::Tier;
 
 use super::super::Dispatcher;
 use super::super::dispatch_loop::Placer;
@@ -323,7 +324,7 @@ impl<'a> PolicyDriver<'a> {
         let named = |runner: &Runner| self.tracker.name(*runner).cloned();
         match send.why {
             Why::WarmAndIdle | Why::AnotherRunner => holders.iter().filter_map(named).collect(),
-            _ if send.warm => named(&send.runner).into_iter().collect(),
+            _ if send.tier == Tier::Device => named(&send.runner).into_iter().collect(),
             _ => Vec::new(),
         }
     }

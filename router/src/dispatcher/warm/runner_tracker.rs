@@ -7,9 +7,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use warmq_policy::warm::{Event, Found, Freed, RunObservation, Runner};
+use warmq_policy::warm::{Event, Found, Freed, Memory, RunObservation, Runner};
 use warmq_store::{FreeRunner, RunnerAvailability, RunnerEvent};
+use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::tier::Tier;
 
 use super::hints::Hints;
 
@@ -104,8 +106,7 @@ impl RunnerTracker {
                 let (runner, mut events) = self.register(&now, hints);
                 events.push(Event::Found(Found {
                     runner,
-                    cache: models(&now, hints),
-                    slots: now.slots as usize,
+                    memory: memory(&now, hints),
                 }));
                 events
             }
@@ -151,12 +152,12 @@ impl RunnerTracker {
         let (runner, mut events) = self.register(&free, hints);
         events.push(Event::Freed(Freed {
             runner,
-            cache: models(&free, hints),
-            slots: free.slots as usize,
+            memory: memory(&free, hints),
             ran: free.ran.map(|ran| RunObservation {
                 model: hints.number(&ran.hint),
                 run_s: ran.timings.run_ms as f64 / 1000.0,
                 load_s: (!ran.timings.warm).then_some(ran.timings.load_ms as f64 / 1000.0),
+                from_ram: ran.timings.tier() == Tier::Ram,
             }),
         }));
         events
@@ -227,17 +228,24 @@ impl RunnerTracker {
 }
 
 /// Returns the runner's models without duplicates, since a report may contain some.
-fn models(runner: &FreeRunner, hints: &mut Hints) -> Vec<warmq_policy::warm::Model> {
+fn memory(runner: &FreeRunner, hints: &mut Hints) -> Memory {
     let mut seen = HashSet::new();
-    let models = runner.hints.iter().map(|hint| hints.number(hint));
-    models.filter(|model| seen.insert(*model)).collect()
+    let mut models = |reported: &[Hint]| {
+        let models = reported.iter().map(|hint| hints.number(hint));
+        models.filter(|model| seen.insert(*model)).collect()
+    };
+    Memory {
+        cache: models(&runner.hints),
+        slots: runner.slots as usize,
+        ram: models(&runner.ram_hints),
+        ram_slots: runner.ram_slots as usize,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use warmq_policy::warm::Model;
-    use warmq_types::hint::Hint;
 
     fn free(name: &str, epoch: u64, frees: u64) -> FreeRunner {
         FreeRunner {
@@ -246,6 +254,8 @@ mod tests {
             frees,
             slots: 2,
             hints: vec![Hint::parse("m").unwrap(), Hint::parse("m").unwrap()],
+            ram_slots: 0,
+            ram_hints: Vec::new(),
             ran: None,
             models: Some(Vec::new()),
         }
@@ -260,7 +270,7 @@ mod tests {
 
     fn is_freed(events: &[Event], number: u32) -> bool {
         matches!(events, [Event::Freed(freed)]
-            if freed.runner == Runner(number) && freed.cache == [Model(0)])
+            if freed.runner == Runner(number) && freed.memory.cache == [Model(0)])
     }
 
     #[test]

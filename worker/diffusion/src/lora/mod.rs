@@ -69,6 +69,11 @@ impl Loras {
         }
     }
 
+    /// Drops recently used LoRAs.
+    pub(crate) fn clear(&self) {
+        self.cache.borrow_mut().clear();
+    }
+
     /// Adds the LoRAs to the model's layers until the result is dropped.
     ///
     /// # Errors

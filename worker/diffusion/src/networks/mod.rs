@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `weights` | where a network gets its tensors |
 //! | `layers` | linear, convolution, group norm, layer norm, RMS norm |
+//! | `resident` | the weights of loaded networks, to move them between device and host memory |
 //! | `branches` | LoRA: low-rank branches beside layers |
 //! | `attention` | multi-head attention |
 //! | `embedding` | two linear layers for a timestep and other conditions |
@@ -23,6 +24,7 @@ mod clip;
 mod embedding;
 mod flux;
 mod layers;
+mod resident;
 mod resnet;
 mod t5;
 mod transformer;
@@ -33,6 +35,7 @@ pub(crate) use autoencoder::{Autoencoder, Encoded};
 pub(crate) use branches::{Branch, Branches, Slot, Slots};
 pub(crate) use clip::{TextStates, TextTransformer};
 pub(crate) use flux::{FluxPrompt, FluxTransformer};
+pub(crate) use resident::{Recorder, ResidentWeights};
 pub(crate) use t5::{T5Encoder, TOKENS as T5_TOKENS};
 pub(crate) use unet::{AddedConditions, UNet};
 pub(crate) use weights::{Tensors, Weights};

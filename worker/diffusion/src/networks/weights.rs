@@ -35,6 +35,11 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Returns where the tensors come from.
+    pub(crate) fn source(&self) -> &'a dyn Tensors {
+        self.tensors
+    }
+
     /// Returns the tensors below `name`.
     pub(crate) fn at(&self, name: impl Display) -> Self {
         Self {

@@ -17,7 +17,7 @@ use crate::folder::verify_files;
 use crate::guard::guard;
 use crate::lora::Loras;
 use crate::manifest::{Manifest, Networks, VAE_WEIGHTS};
-use crate::networks::{Autoencoder, Slots, Weights};
+use crate::networks::{Autoencoder, Recorder, ResidentWeights, Slots, Weights};
 
 /// The type of the autoencoder's weights on any device: it is small compared with the UNet, and its
 /// activations overflow in half precision.
@@ -133,6 +133,7 @@ pub(super) fn load(
             memory_bytes: 0,
             progress,
             slots: Slots::new(),
+            weights: ResidentWeights::default(),
         };
         let denoiser = files.denoiser.load(&mut loading)?;
         let autoencoder = loading.network(Part::Vae, &files.vae, VAE_KIND, |weights| {
@@ -145,6 +146,7 @@ pub(super) fn load(
             autoencoder,
             previewer: OnceCell::new(),
             memory_bytes: loading.memory_bytes,
+            weights: loading.weights,
             loras: Loras::new(loading.slots, &manifest.networks),
         })
     })
@@ -159,6 +161,7 @@ pub(super) struct Loading<'a> {
     progress: &'a mut dyn FnMut(LoadStep),
     /// The layers that can have branches, by component and name.
     slots: Slots,
+    weights: ResidentWeights,
 }
 
 impl Loading<'_> {
@@ -187,7 +190,13 @@ impl Loading<'_> {
                 total_bytes: self.total_bytes,
             });
         };
-        let (network, slots) = weights.load(destination, &mut progress, build)?;
+        let recorded = |source: &Weights<'_>| {
+            let recorder = Recorder::new(source.source());
+            let network = build(&Weights::root(&recorder))?;
+            Ok((network, recorder.into_weights()))
+        };
+        let ((network, resident), slots) = weights.load(destination, &mut progress, recorded)?;
+        self.weights.extend(resident);
         let component = weights.component();
         let named = slots
             .into_iter()

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::latents::Latents;
 use crate::lora::Loras;
 use crate::manifest::Manifest;
-use crate::networks::{Autoencoder, Encoded};
+use crate::networks::{Autoencoder, Encoded, ResidentWeights};
 use crate::noise;
 use crate::picture::Picture;
 use crate::request::{Plan, Request};
@@ -44,6 +44,7 @@ pub struct Pipeline {
     previewer: OnceCell<Previewer>,
     loras: Loras,
     memory_bytes: u64,
+    pub(crate) weights: ResidentWeights,
 }
 
 /// Observes a generation, and can stop it.
@@ -118,6 +119,34 @@ impl Pipeline {
     /// Returns the size of the loaded weights, bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
+    }
+
+    /// Moves the weights to host memory, which frees their memory on the device, and drops recent
+    /// LoRAs. The pipeline cannot generate until it returns. On the CPU the weights stay.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Torch`]: the pipeline is of no use.
+    pub fn move_to_ram(&mut self) -> Result<(), Error> {
+        self.loras.clear();
+        self.previewer.take();
+        let weights = &mut self.weights;
+        self.device.run(|| weights.move_to(tch::Device::Cpu))
+    }
+
+    /// Moves the weights from host memory to the device.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Torch`]: the weights stay in host memory.
+    pub fn move_to_device(&mut self) -> Result<(), Error> {
+        let weights = &mut self.weights;
+        let device = self.device;
+        device.run(|| {
+            let moved = weights.move_to(device.torch());
+            if moved.is_err() {
+                weights.move_to(tch::Device::Cpu)?;
+            }
+            moved
+        })
     }
 
     /// Generates the pictures of a request.

@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
+use warmq_config::ByteSize;
 use warmq_diffusion::{
     Catalog, Device, Error, Manifest, Mask, Observer, Picture, Request, Stamp, Truncation, Workload,
 };
@@ -25,15 +26,17 @@ use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
+use warmq_types::runner::ModelChange;
+use warmq_types::tier::Tier;
 
 use super::picture::IMAGE_URL;
 use super::{
-    BuildError, Description, Ended, Engine, Failure, Options, Produced, RunContext, input as seam,
-    millis,
+    BuildError, Description, Ended, Engine, Failure, Options, Produced, RefusedChange, RunContext,
+    WithoutJob, change_models, input as seam, millis, report,
 };
 use crate::fault::Fault;
 use crate::input_files::FileField;
-use crate::model_cache::{self, ModelCache};
+use crate::model_cache::{self, Loader, ModelCache};
 use input::{FieldNames, Files, Input, LORA_PATH, LORAS, MASK_URL};
 use limits::ExceededSizes;
 use loras::LoraFolder;
@@ -98,6 +101,7 @@ impl Diffusion {
             .map_err(|error| BuildError::Unavailable(error.to_string()))?;
         let budget_bytes = options.memory_budget.0;
         let models = Models::new(catalog, device);
+        check_pins(&models, &options.pin, budget_bytes)?;
         let mut servable = ServableModels::default();
         servable.refresh(&models, budget_bytes);
         if servable.names().is_empty() {
@@ -116,7 +120,7 @@ impl Diffusion {
             );
         }
         Ok(Self {
-            cache: ModelCache::new(models, budget_bytes),
+            cache: ModelCache::new(models, options.budget()),
             servable,
             exceeded: ExceededSizes::default(),
             loras: LoraFolder::new(options.loras.clone()),
@@ -238,12 +242,13 @@ impl Diffusion {
     ) -> Result<(Vec<Picture>, Vec<Truncation>), model_cache::Error<Error>> {
         let threads_are_set = self.threads_are_set;
         self.cache.with_room(model, |cache| {
-            let is_loaded = cache.contains(model);
+            let tier = cache.tier(model);
             let begun = Instant::now();
             let pipeline = cache.get(model, &mut *context);
             // A further attempt may find it loaded by the first.
-            if !is_loaded {
+            if tier != Tier::Device {
                 timings.load_ms = millis(begun);
+                timings.from_ram = tier == Tier::Ram;
             }
             let pipeline = pipeline?;
             if context.cancelled() {
@@ -296,6 +301,31 @@ impl Diffusion {
     }
 }
 
+/// Checks that the models to be pinned exist and fit together.
+fn check_pins(models: &Models, pins: &[Hint], budget_bytes: u64) -> Result<(), BuildError> {
+    let mut sizes = Vec::new();
+    for model in pins {
+        let bytes = models.size_bytes(model.as_str()).map_err(|error| {
+            BuildError::Setting(format!("pin: {}", servable::fault(error).details))
+        })?;
+        sizes.push((model, bytes));
+    }
+    let total: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+    if total <= budget_bytes {
+        return Ok(());
+    }
+    let sizes: Vec<String> = (sizes.iter())
+        .map(|(model, bytes)| format!("{model} {}", ByteSize(*bytes)))
+        .collect();
+    Err(BuildError::Setting(format!(
+        "pin: {} need {} together, and the memory budget is {}: pin fewer models, or raise \
+         --memory-budget",
+        sizes.join(", "),
+        ByteSize(total),
+        ByteSize(budget_bytes)
+    )))
+}
+
 /// Returns the reasons why no model can be served, in one line.
 fn reasons(servable: &ServableModels) -> String {
     let reasons: Vec<&str> = servable
@@ -331,21 +361,37 @@ impl Engine for Diffusion {
     }
 
     fn report(&self) -> RunnerReport {
-        let names = self.cache.names();
         let models = self.cache.loader();
-        let others = self.servable.names().into_iter();
-        let others = others
-            .filter(|name| !self.cache.contains(name))
-            .filter_map(|name| models.known_bytes(&name));
-        let slots = self.cache.slots(others);
-        RunnerReport {
-            hints: names
-                .into_iter()
-                .filter_map(|name| Hint::parse(name).ok())
-                .collect(),
-            memory_bytes: self.cache.bytes(),
-            slots,
-        }
+        let sized = |name: String| {
+            let bytes = models.known_bytes(&name)?;
+            Some((name, bytes))
+        };
+        let catalog: Vec<(String, u64)> = (self.servable.names().into_iter())
+            .filter_map(sized)
+            .collect();
+        report(&self.cache, &catalog)
+    }
+
+    fn change_models(&mut self, change: &ModelChange) -> Vec<RefusedChange> {
+        let servable = &self.servable;
+        change_models(&mut self.cache, change, |cache, model| {
+            let loader = cache.loader();
+            let stamp = loader
+                .version(model)
+                .map_err(|error| servable::fault(error).details)?;
+            if let Some(fault) = servable.refusal(model, &stamp) {
+                return Err(fault.details.clone());
+            }
+            cache.drop_if_changed(model);
+            let loaded =
+                cache.with_room(model, |cache| cache.get(model, &mut WithoutJob).map(drop));
+            loaded.map_err(|error| match error {
+                model_cache::Error::TooLarge(refused) => refused.to_string(),
+                model_cache::Error::Load(error) | model_cache::Error::ExceedsDevice(error) => {
+                    servable::fault(error).details
+                }
+            })
+        })
     }
 
     fn check_input(&mut self, job: &JobSpec) -> Result<(), Failure> {
@@ -462,7 +508,6 @@ pub(crate) fn set_threads(manifest: &Manifest) {
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
-    use warmq_config::ByteSize;
 
     #[test]
     fn a_folder_without_models_is_refused_by_what_it_contains_instead() {
@@ -474,6 +519,9 @@ mod tests {
             models: folder.clone(),
             loras: None,
             memory_budget: ByteSize(1 << 30),
+            ram_budget: ByteSize(0),
+            preload: Vec::new(),
+            pin: Vec::new(),
             device: "cpu".to_owned(),
             slots: 1,
             http: None,

@@ -101,4 +101,18 @@ impl Loader for Models {
     fn release_unused_memory(&self) {
         self.device.release_unused_memory();
     }
+
+    fn to_ram(&mut self, model: &mut Pipeline) -> Result<(), Error> {
+        model.move_to_ram()
+    }
+
+    /// Reports progress once: a move takes a fraction of a load.
+    fn to_device(
+        &mut self,
+        model: &mut Pipeline,
+        context: &mut dyn RunContext,
+    ) -> Result<(), Error> {
+        let _ = context.progress(Progress::at(Phase::Loading, 0, 100));
+        model.move_to_device()
+    }
 }

@@ -131,6 +131,7 @@ fn examine(models: &Models, budget_bytes: u64, name: &str) -> Result<(), Fault> 
         let reason = DoesNotFit {
             needed_bytes,
             budget_bytes,
+            pinned_bytes: 0,
         };
         let refused = TooLarge {
             model: name.to_owned(),

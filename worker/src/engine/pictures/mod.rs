@@ -89,8 +89,8 @@ impl<E: Edit> Engine for Editor<E> {
         let timings = Timings {
             // There is no model to load.
             warm: true,
-            load_ms: 0,
             run_ms: millis(begun),
+            ..Timings::default()
         };
         Ended {
             result,

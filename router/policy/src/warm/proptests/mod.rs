@@ -1,12 +1,12 @@
 //! Properties for all sequences of arrivals, losses, refusals and cancellations, on fleets with and
-//! without catalogs; some jobs have an avoid list.
+//! without catalogs and models in RAM; some jobs have an avoid list.
 
 mod world;
 
 use proptest::prelude::*;
 
 use super::*;
-use world::{Action, CatalogList, JobState, LISTED, LOAD_S, MODELS, World};
+use world::{Action, JobState, LISTED, LOAD_S, MODELS, Runners, World};
 
 fn arrivals(low: impl Strategy<Value = bool>) -> impl Strategy<Value = Action> {
     let model = prop_oneof![9 => (0..MODELS).prop_map(Some), 1 => Just(None)];
@@ -23,12 +23,19 @@ fn arrivals(low: impl Strategy<Value = bool>) -> impl Strategy<Value = Action> {
     })
 }
 
-/// Generates fleets in which every runner may load any model, or some have a catalog.
-fn fleets(runners: usize) -> impl Strategy<Value = CatalogList> {
+/// Generates fleets in which every runner may load any model, or some have a catalog; all, some or
+/// no runners keep evicted models in RAM.
+fn fleets(runners: usize) -> impl Strategy<Value = Runners> {
     let models: Vec<Model> = (0..LISTED).map(Model).collect();
     let some = proptest::sample::subsequence(models, 1..=LISTED as usize);
     let mixed = proptest::collection::vec(proptest::option::of(some), runners);
-    prop_oneof![1 => Just(vec![None; runners]), 2 => mixed]
+    let catalogs = prop_oneof![1 => Just(vec![None; runners]), 2 => mixed];
+    let some_slots = proptest::collection::vec(0usize..4, runners);
+    let ram_slots = prop_oneof![1 => Just(vec![0; runners]), 2 => some_slots];
+    (catalogs, ram_slots).prop_map(|(catalogs, ram_slots)| Runners {
+        catalogs,
+        ram_slots,
+    })
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
@@ -55,11 +62,11 @@ proptest! {
     fn every_job_is_sent_while_a_runner_lives_and_no_busy_or_lost_runner_gets_one(
         actions in scenario(any_action(), 4.0, 80),
         overdue in prop_oneof![Just(6.0), 0.01..1.0f64],
-        catalogs in fleets(4),
+        fleet in fleets(4),
     ) {
         // Every held job is scanned, as the check of lanes assumes.
         let constants = Constants { overdue, scan: 1000, ..Constants::default() };
-        let mut world = World::new(constants, catalogs);
+        let mut world = World::new(constants, fleet);
         for (gap_s, action) in &actions {
             world.advance(world.now_s + gap_s);
             world.perform(action);
@@ -84,10 +91,10 @@ proptest! {
         actions in scenario(arrivals(any::<bool>()), 2.0, 150),
         overdue in prop_oneof![Just(6.0), 0.01..1.0f64],
         residency in prop_oneof![Just(10.0), 0.0..2.0f64],
-        catalogs in fleets(3),
+        fleet in fleets(3),
     ) {
         let constants = Constants { overdue, residency, ..Constants::default() };
-        let mut world = World::new(constants, catalogs);
+        let mut world = World::new(constants, fleet);
         for (gap_s, action) in &actions {
             world.advance(world.now_s + gap_s);
             world.perform(action);
@@ -108,7 +115,11 @@ proptest! {
 
 #[test]
 fn a_held_job_goes_to_an_idle_runner_when_its_patience_ends() {
-    let mut world = World::new(Constants::default(), vec![None; 2]);
+    let fleet = Runners {
+        catalogs: vec![None; 2],
+        ram_slots: vec![0; 2],
+    };
+    let mut world = World::new(Constants::default(), fleet);
     let arrive = |patience_s| Action::Arrive {
         model: Some(0),
         low: false,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::*;
 
 pub const LOAD_S: f64 = 10.0;
+const RAM_LOAD_S: f64 = 1.0;
 const SLOTS: usize = 2;
 
 /// Models that a catalog may list.
@@ -21,6 +22,14 @@ const ROUNDING_S: f64 = 1e-5;
 
 /// Catalog of each runner; `None` for any model.
 pub type CatalogList = Vec<Option<Vec<Model>>>;
+
+/// A fleet to be.
+#[derive(Debug, Clone)]
+pub struct Runners {
+    pub catalogs: CatalogList,
+    /// Models that each runner can keep in RAM.
+    pub ram_slots: Vec<usize>,
+}
 
 /// An input of the world.
 #[derive(Debug, Clone)]
@@ -41,18 +50,52 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub struct RunnerState {
     pub up: bool,
-    cache: Vec<Model>,
-    /// Cache before its last send.
-    before: Vec<Model>,
+    memory: Memory,
+    /// Memory before its last send.
+    before: Memory,
     pub running: Option<Running>,
+}
+
+impl RunnerState {
+    fn tier(&self, model: Option<Model>) -> Tier {
+        let Some(model) = model else {
+            return Tier::Device;
+        };
+        if self.memory.cache.contains(&model) {
+            Tier::Device
+        } else if self.memory.ram.contains(&model) {
+            Tier::Ram
+        } else {
+            Tier::Disk
+        }
+    }
+
+    /// Loads a model, or marks it as used.
+    fn use_model(&mut self, model: Model) {
+        let Memory {
+            cache,
+            ram,
+            ram_slots,
+            ..
+        } = &mut self.memory;
+        cache.retain(|held| *held != model);
+        ram.retain(|held| *held != model);
+        if cache.len() >= SLOTS {
+            ram.push(cache.remove(0));
+        }
+        if ram.len() > *ram_slots {
+            ram.remove(0);
+        }
+        cache.push(model);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Running {
     job: u64,
     ends_s: f64,
-    /// It loads its model first.
-    cold: bool,
+    /// Where its model was.
+    tier: Tier,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +136,15 @@ impl JobState {
     }
 }
 
+/// Returns the load time of a model that is in this tier, s.
+fn load_s(tier: Tier) -> f64 {
+    match tier {
+        Tier::Device => 0.0,
+        Tier::Ram => RAM_LOAD_S,
+        Tier::Disk => LOAD_S,
+    }
+}
+
 /// How long a runner passed over the first due normal job of those that it may serve.
 #[derive(Debug, Clone, Default)]
 pub struct Passed {
@@ -116,19 +168,27 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(constants: Constants, catalogs: CatalogList) -> Self {
+    pub fn new(constants: Constants, fleet: Runners) -> Self {
+        let Runners {
+            catalogs,
+            ram_slots,
+        } = fleet;
         let runners = catalogs.len();
-        let down = RunnerState {
+        let down = ram_slots.iter().map(|ram_slots| RunnerState {
             up: false,
-            cache: Vec::new(),
-            before: Vec::new(),
+            memory: Memory {
+                slots: SLOTS,
+                ram_slots: *ram_slots,
+                ..Memory::default()
+            },
+            before: Memory::default(),
             running: None,
-        };
+        });
         let mut world = Self {
             policy: Warm::new(constants),
             constants,
             now_s: 0.0,
-            runners: vec![down; runners],
+            runners: down.collect(),
             jobs: BTreeMap::new(),
             refuse_next: false,
             coin: 0,
@@ -153,7 +213,7 @@ impl World {
                     self.jobs.get_mut(&job.0).unwrap().held_until_s = Some(until_s);
                 }
                 Command::Send(send) => {
-                    self.sent(send.job.0, send.runner.0 as usize, send.warm);
+                    self.sent(send.job.0, send.runner.0 as usize, send.tier);
                     if std::mem::take(&mut self.refuse_next) {
                         refused.push(send.runner);
                     }
@@ -213,15 +273,14 @@ impl World {
         }
     }
 
-    fn sent(&mut self, id: u64, runner: usize, warm: bool) {
+    fn sent(&mut self, id: u64, runner: usize, tier: Tier) {
         let job = self.jobs[&id].clone();
         assert!(!job.gone, "job {id} was sent before");
         let target = self.runners[runner].clone();
         assert!(target.up, "runner {runner} is lost");
         assert!(target.running.is_none(), "runner {runner} is busy");
         self.assert_fits(id, runner);
-        let holds = |model: Option<Model>| model.is_none_or(|model| target.cache.contains(&model));
-        assert_eq!(warm, holds(job.arrival.model), "warmth of job {id}");
+        assert_eq!(tier, target.tier(job.arrival.model), "tier of job {id}");
         if job.arrival.priority == Priority::Low {
             for (other, state) in &self.jobs {
                 let Some(until_s) = state.held_until_s else {
@@ -229,12 +288,17 @@ impl World {
                 };
                 let normal = state.arrival.priority == Priority::Normal;
                 let model = state.arrival.model;
-                let unheld = !self
-                    .runners
-                    .iter()
-                    .any(|runner| model.is_some_and(|model| runner.cache.contains(&model)));
-                let takes =
-                    (holds(model) || unheld || until_s <= self.now_s) && self.serves(runner, state);
+                let is_held_in = |tier| {
+                    let mut tiers = self.runners.iter().map(|runner| runner.tier(model));
+                    tiers.any(|held| held == tier)
+                };
+                // A job for which RAM elsewhere is enough may wait for it.
+                let is_next = match target.tier(model) {
+                    Tier::Device => true,
+                    Tier::Ram => !is_held_in(Tier::Device),
+                    Tier::Disk => !is_held_in(Tier::Device) && !is_held_in(Tier::Ram),
+                };
+                let takes = (is_next || until_s <= self.now_s) && self.serves(runner, state);
                 assert!(
                     state.gone || !normal || !takes,
                     "low job {id} went before normal job {other}"
@@ -243,19 +307,14 @@ impl World {
         }
         self.assert_due_jobs_go_first(id, runner);
         let target = &mut self.runners[runner];
-        target.before.clone_from(&target.cache);
+        target.before.clone_from(&target.memory);
         if let Some(model) = job.arrival.model {
-            target.cache.retain(|held| *held != model);
-            if target.cache.len() >= SLOTS {
-                target.cache.remove(0);
-            }
-            target.cache.push(model);
+            target.use_model(model);
         }
-        let load_s = if warm { 0.0 } else { LOAD_S };
         target.running = Some(Running {
             job: id,
-            ends_s: self.now_s + load_s + job.run_s,
-            cold: !warm,
+            ends_s: self.now_s + load_s(tier) + job.run_s,
+            tier,
         });
         let state = self.jobs.get_mut(&id).unwrap();
         state.gone = true;
@@ -312,11 +371,11 @@ impl World {
     fn refuse(&mut self, runner: Runner) {
         let target = &mut self.runners[runner.0 as usize];
         let refused = target.running.take().unwrap();
-        target.cache.clone_from(&target.before);
+        target.memory.clone_from(&target.before);
         target.running = Some(Running {
             job: u64::MAX,
             ends_s: self.now_s + 1.0,
-            cold: false,
+            tier: Tier::Device,
         });
         self.jobs.get_mut(&refused.job).unwrap().gone = false;
         self.apply(Event::Refused { runner });
@@ -352,11 +411,9 @@ impl World {
     }
 
     fn free(&mut self, runner: usize, ran: Option<RunObservation>) {
-        let cache = self.runners[runner].cache.clone();
         self.apply(Event::Freed(Freed {
             runner: Runner(runner as u32),
-            cache,
-            slots: SLOTS,
+            memory: self.runners[runner].memory.clone(),
             ran,
         }));
     }
@@ -381,7 +438,8 @@ impl World {
         }
         let running = self.runners[runner].running.take();
         self.runners[runner].up = false;
-        self.runners[runner].cache.clear();
+        self.runners[runner].memory.cache.clear();
+        self.runners[runner].memory.ram.clear();
         self.apply(Event::Lost {
             runner: Runner(runner as u32),
         });
@@ -424,7 +482,8 @@ impl World {
             Some(RunObservation {
                 model: job.arrival.model?,
                 run_s: job.run_s,
-                load_s: ended.cold.then_some(LOAD_S),
+                load_s: (ended.tier != Tier::Device).then(|| load_s(ended.tier)),
+                from_ram: ended.tier == Tier::Ram,
             })
         });
         self.free(index, ran);

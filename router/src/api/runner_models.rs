@@ -1,0 +1,102 @@
+//! `/v1/runners/{id}/models`: loads, unloads and pins models of a runner.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use warmq_types::ids::RunnerId;
+use warmq_types::job::{FieldError, JobError};
+use warmq_types::runner::{ModelChange, RunnerRecord};
+
+use super::extract::{Path, Query};
+use super::fleet::OneApp;
+use super::openapi::{Changing, OPERATE};
+use super::{Api, ApiError};
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(change))
+}
+
+/// A runner in the path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct RunnerPath {
+    /// Id of the runner.
+    #[param(example = "gpu-1")]
+    id: String,
+}
+
+/// Queues a change of a runner's models: unpin, unload, pin, load, in this order. The runner
+/// executes it once it is idle, within 5 s, takes no job meanwhile, and reports its models
+/// afterwards. A model that cannot be loaded is logged by the worker. Pins end with the process.
+#[utoipa::path(
+    post,
+    path = "/runners/{id}/models",
+    operation_id = "change_models",
+    tag = OPERATE,
+    params(RunnerPath, OneApp),
+    request_body = ModelChange,
+    responses((status = 202, description = "The change is queued", body = ModelChange), Changing)
+)]
+async fn change(
+    State(api): State<Api>,
+    Path(path): Path<RunnerPath>,
+    Query(query): Query<OneApp>,
+    requested: Result<Json<ModelChange>, JsonRejection>,
+) -> Result<(StatusCode, Json<ModelChange>), ApiError> {
+    let Json(change) =
+        requested.map_err(|rejection| super::keys::unreadable(&rejection, "invalid_change"))?;
+    let gone = || ApiError::not_found("the runner does not exist, or its lease has lapsed");
+    let id = RunnerId::parse(&path.id).map_err(|_| gone())?;
+    let runner = find(&api, &id, query).await?.ok_or_else(gone)?;
+    if runner.fault.is_some() {
+        return Err(ApiError::unavailable(
+            "the runner is faulty: its models can be changed once it passed its self-test",
+        ));
+    }
+    let state = api.store.runner_feed().runner(&runner.app, &id).await?;
+    let catalog = state
+        .and_then(|(state, _)| state.models)
+        .unwrap_or_default();
+    let unknown: Vec<FieldError> = change
+        .fields()
+        .into_iter()
+        .flat_map(|(field, models)| models.iter().map(move |model| (field, model)))
+        // An engine without a catalog accepts any name; a loaded model may have left the catalog.
+        .filter(|(_, model)| !catalog.is_empty() && !catalog.contains(model))
+        .filter(|(field, model)| !(field.starts_with("un") && has(&runner, model)))
+        .map(|(field, model)| FieldError {
+            loc: vec!["body".into(), field.into()],
+            msg: format!("the runner has no model '{model}'"),
+            error_type: "model_not_found".to_owned(),
+        })
+        .collect();
+    if !unknown.is_empty() {
+        return Err(JobError::fields(unknown).into());
+    }
+    match api
+        .store
+        .model_changes()
+        .queue(&runner.app, &id, &change)
+        .await?
+    {
+        true => Ok((StatusCode::ACCEPTED, Json(change))),
+        false => Err(gone()),
+    }
+}
+
+fn has(runner: &RunnerRecord, model: &warmq_types::hint::Hint) -> bool {
+    let mut held = runner.hints.iter().chain(&runner.ram_hints);
+    held.any(|held| held == model) || runner.pinned.contains(model)
+}
+
+/// Returns the live runner of this name; of several apps' runners the first.
+async fn find(api: &Api, id: &RunnerId, query: OneApp) -> Result<Option<RunnerRecord>, ApiError> {
+    let apps = query.apps(api).await?;
+    let runners = api.store.fleet().runners_of(&apps).await?;
+    Ok(runners.into_iter().find(|runner| runner.id == *id))
+}
