@@ -82,14 +82,27 @@ async fn until_hints(system: &System, expected: &[&str]) {
 #[tokio::test]
 async fn a_server_in_pythons_standard_library() {
     let system = System::start().await;
-    let _worker = spawned(
-        &system,
-        &format!("python3 {} {{port}}", example("stdlib.py")),
-    )
-    .await;
+    let command = format!("python3 {} {{port}}", example("stdlib.py"));
+    let worker = spawned(&system, &command).await;
     let output = run(&system, json!({"prompt": "hello"})).await;
     assert_eq!(output, json!({"text": "HELLO"}));
     until_hints(&system, &["upper"]).await;
+
+    let log = worker.output();
+    assert!(
+        log.contains("model server: "),
+        "its output is in the log: {log}"
+    );
+    let (_, pid) = log.split_once("started the model server pid=").unwrap();
+    let pid: u32 = pid.split_whitespace().next().unwrap().parse().unwrap();
+    drop(worker);
+    let ended = async || {
+        // Empty once it is a zombie.
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.is_empty().then_some(())
+    };
+    let what = "the server ends with a worker that was killed";
+    system.until(what, START, ended).await;
     system.cleanup().await;
 }
 

@@ -17,7 +17,7 @@ pub(super) async fn watch(server: Arc<Server>, hang_grace: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // When it was ready last and its number of starts, unless its restart was requested since.
     let mut ready_at: Option<(Instant, u64)> = None;
-    while let Some(_) = server.stop.run_until_cancelled(ticks.tick()).await {
+    while (server.stop.run_until_cancelled(ticks.tick()).await).is_some() {
         // Otherwise the probe would wait for the job, in a server of one thread.
         if !server.is_full() {
             server.probe().await;

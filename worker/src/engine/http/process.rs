@@ -119,7 +119,7 @@ impl Process {
     async fn until_exit(&self, running: &mut Running) -> String {
         tokio::select! {
             exited = running.child.wait() => {
-                let how = exited.map_or_else(|error| error.to_string(), |status| exit(status));
+                let how = exited.map_or_else(|error| error.to_string(), exit);
                 match running.last_line() {
                     Some(line) => format!("{how}: {line}"),
                     None => how,
@@ -142,7 +142,8 @@ impl Process {
         let (program, arguments) = words
             .split_first()
             .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env("PORT", &port)
             .stdin(Stdio::null())
@@ -150,9 +151,9 @@ impl Process {
             .stderr(Stdio::piped())
             // Its children end with it.
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(SpawnError::Program)?;
+            .kill_on_drop(true);
+        end_with_worker(&mut command);
+        let mut child = command.spawn().map_err(SpawnError::Program)?;
         let last_line = Arc::new(Mutex::new(None));
         for output in [
             child.stdout.take().map(boxed),
@@ -235,6 +236,23 @@ async fn log(
 
 fn boxed(output: impl AsyncRead + Send + Unpin + 'static) -> Box<dyn AsyncRead + Send + Unpin> {
     Box::new(output)
+}
+
+/// Kills the process when the worker ends, however that ends.
+#[allow(
+    unsafe_code,
+    reason = "code between fork and exec has no safe interface"
+)]
+fn end_with_worker(command: &mut Command) {
+    // SAFETY: prctl may be called between fork and exec, and takes no pointer here.
+    unsafe {
+        command.pre_exec(
+            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
+    }
 }
 
 fn exit(status: ExitStatus) -> String {
