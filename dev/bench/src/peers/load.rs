@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 /// Delay of the first arrival, for drivers to prepare.
 const LEAD: Duration = Duration::from_millis(100);
@@ -70,17 +70,18 @@ fn micros(time: Duration) -> u64 {
 pub struct Pacer {
     /// Begin of the load, Unix µs.
     pub begun_us: u64,
-    due: UnboundedReceiver<usize>,
+    due: Receiver<usize>,
 }
 
 impl Pacer {
     /// Starts a load. Arrivals begin soon, not now.
     pub fn start(load: &Load) -> Self {
-        let (send, due) = unbounded_channel();
+        // Room for all jobs, so that none waits for a slow driver.
+        let (send, due) = channel(load.jobs().max(1));
         let begun_us = match load {
             Load::Burst(jobs) => {
                 for number in 0..*jobs {
-                    let _ = send.send(number);
+                    let _ = send.try_send(number);
                 }
                 unix_us()
             }
@@ -92,7 +93,7 @@ impl Pacer {
                     for (number, offset) in offsets.into_iter().enumerate() {
                         let due = begin + offset;
                         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                        if send.send(number).is_err() {
+                        if send.try_send(number).is_err() {
                             break;
                         }
                     }

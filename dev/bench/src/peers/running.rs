@@ -22,9 +22,9 @@ pub enum Running {
     /// warmq, driven by HTTP.
     WarmqHttp(HttpDriver, Warmq),
     /// warmq, driven by AMQP.
-    WarmqAmqp(AmqpDriver, Warmq),
+    WarmqAmqp(Box<AmqpDriver>, Warmq),
     /// The bare transport: its relay, and its workers.
-    Bare(AmqpDriver, Child, Vec<Child>),
+    Bare(Box<AmqpDriver>, Child, Vec<Child>),
     /// A peer in another language.
     Peer(Peer),
 }
@@ -49,7 +49,7 @@ impl Running {
             }
             System::WarmqAmqp => {
                 let warmq = Warmq::start(slots, servers, folder, None).await?;
-                Self::WarmqAmqp(warmq.amqp_driver().await?, warmq)
+                Self::WarmqAmqp(Box::new(warmq.amqp_driver().await?), warmq)
             }
             System::Bare => {
                 let url = servers.rabbitmq.url();
@@ -59,7 +59,7 @@ impl Running {
                 let workers = (1..=WORKERS).map(|n| start(&format!("worker-{n}"), "worker"));
                 let workers: anyhow::Result<Vec<Child>> = workers.collect();
                 let driver = AmqpDriver::connect(url, bare::submission()).await?;
-                Self::Bare(driver, relay, workers?)
+                Self::Bare(Box::new(driver), relay, workers?)
             }
             System::Celery | System::Dramatiq | System::Rq | System::BullMq => {
                 Self::Peer(Peer::start(system, slots, programs, servers, folder).await?)
