@@ -25,12 +25,10 @@ pub(super) struct Arena {
 
 impl Arena {
     pub(super) fn new(destination: Destination) -> Self {
-        let slab = Tensor::new();
-        let used = slab.numel();
         Self {
             destination,
-            slab,
-            used,
+            slab: Tensor::empty([0], (destination.kind, tch::Device::Cpu)),
+            used: 0,
         }
     }
 
@@ -92,7 +90,7 @@ mod tests {
         let device = Device::Cpu;
         let mut arena = Arena::new(Destination { device, kind });
         let large = (SLAB_BYTES / 4) as i64;
-        let shapes = [&[3][..], &[2, 5, 1, 1], &[], &[0, 4], &[17], &[large], &[1]];
+        let shapes = [&[0, 4][..], &[3], &[2, 5, 1, 1], &[], &[17], &[large], &[1]];
         let tensors = shapes.map(|shape| (shape, arena.tensor(shape).unwrap()));
         let mut ranges = tensors.map(|(shape, tensor)| {
             assert_eq!(tensor.size(), shape);

@@ -42,7 +42,8 @@ pub(super) fn fill(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
     let mut parts = Vec::new();
-    for fill in &mut fills {
+    // A tensor without numbers may have no memory.
+    for fill in fills.iter_mut().filter(|fill| fill.span.len > 0) {
         parts.extend(fill.whole()?.split(PART_LEN)?);
     }
     let available = thread::available_parallelism().map_or(1, usize::from);

@@ -263,6 +263,10 @@ impl Tensors for Header<'_> {
 )]
 fn bytes_of(tensor: &mut Tensor) -> &mut [u8] {
     let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if bytes == 0 {
+        // It may have no memory at all.
+        return &mut [];
+    }
     // SAFETY: a contiguous tensor has this many bytes, any bit pattern is a valid number, and the
     // borrow keeps them allocated. A network that has the same tensor is not used before it is
     // filled.
