@@ -51,8 +51,8 @@ pub struct Args {
     /// Memory budget for the loaded models of one runner [default: 512MiB]
     #[arg(long, env = "WARMQ_MEMORY_BUDGET", value_name = "SIZE")]
     pub memory_budget: Option<String>,
-    /// Budget of host memory for the evicted models of one runner: they return to the device without
-    /// being read again [default: 0]
+    /// Budget of host memory for the evicted models of one runner: they return to the device
+    /// without being read again [default: 0]
     #[arg(long, env = "WARMQ_RAM_BUDGET", value_name = "SIZE")]
     pub ram_budget: Option<String>,
     /// Models to load before the first job, in this order: shapes,digits [default: none]

@@ -175,8 +175,8 @@ local function publish_freed(runner_key, channel, runner, ran)
   publish_event(channel, 'freed', runner, known[1], rest)
 end
 
--- Updates the sets of hints after a report: the runner leaves the first `leave` of KEYS from `first`
--- on, and joins the others.
+-- Updates the sets of hints after a report: the runner leaves the first `leave` of KEYS from
+-- `first` on, and joins the others.
 local function update_hint_sets(first, leave, runner)
   for i = first, #KEYS do
     redis.call(i < first + leave and 'SREM' or 'SADD', KEYS[i], runner)
