@@ -440,8 +440,14 @@ impl RunContext for WithoutJob {
         ControlFlow::Continue(())
     }
 
+    fn event(&mut self, _: Value) {}
+
     fn cancelled(&self) -> bool {
         false
+    }
+
+    fn cancellation(&self) -> CancellationToken {
+        CancellationToken::new()
     }
 }
 

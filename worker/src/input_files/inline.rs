@@ -41,7 +41,7 @@ impl FileFetcher {
             };
             let bytes = read.map_err(|error| match error {
                 Error::TooLarge { .. } => too_large(&field).into(),
-                error => failure(error, &field),
+                error => failure(error, std::slice::from_ref(&field)),
             })?;
             room -= bytes.len();
             let media_type = media_type(&key);

@@ -23,6 +23,7 @@ impl Durations {
         };
         Timings {
             warm,
+            from_ram: false,
             load_ms: total_ms - run_ms,
             run_ms,
         }

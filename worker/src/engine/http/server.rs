@@ -354,6 +354,7 @@ impl Inner {
                 memory_bytes: 0,
                 // A server that has not reported hints holds at least one model.
                 slots: self.slots.max(1),
+                ..RunnerReport::default()
             },
             fault: self.fault(),
         }
