@@ -68,6 +68,9 @@ pub struct ModelCache<L: Loader> {
     uses: u64,
 }
 
+/// The entry of a loader's cache.
+type EntryOf<L> = Entry<<L as Loader>::Model, <L as Loader>::Version>;
+
 #[derive(Debug)]
 struct Entry<M, V> {
     name: String,
@@ -250,11 +253,7 @@ impl<L: Loader> ModelCache<L> {
     }
 
     /// Reads a model's files.
-    fn load(
-        &mut self,
-        name: &str,
-        context: L::Context<'_>,
-    ) -> Result<Entry<L::Model, L::Version>, Error<L::Error>> {
+    fn load(&mut self, name: &str, context: L::Context<'_>) -> Result<EntryOf<L>, Error<L::Error>> {
         // Read before the load, so that a change during it is detected at the next job.
         let version = self.loader.version(name).map_err(Error::Load)?;
         let size = self.loader.size_bytes(name).map_err(Error::Load)?;
@@ -277,7 +276,7 @@ impl<L: Loader> ModelCache<L> {
         &mut self,
         index: usize,
         context: L::Context<'_>,
-    ) -> Result<Entry<L::Model, L::Version>, Error<L::Error>> {
+    ) -> Result<EntryOf<L>, Error<L::Error>> {
         // Its place is free for a model that it evicts.
         let mut entry = self.ram.remove(index);
         let moved = self.make_room(&entry.name, entry.bytes).and_then(|()| {
@@ -328,7 +327,7 @@ impl<L: Loader> ModelCache<L> {
     }
 
     /// Keeps a model that is in host memory there if it fits.
-    fn stash(&mut self, entry: Entry<L::Model, L::Version>) {
+    fn stash(&mut self, entry: EntryOf<L>) {
         if entry.bytes <= self.budget.ram_bytes {
             self.make_ram_room(entry.bytes);
             self.ram.push(entry);
