@@ -33,7 +33,7 @@ use crate::weight_files::WeightFiles;
 use fill::fill;
 use header::{Entry, read_header};
 use number::Number;
-use plan::Plan;
+use plan::{Plan, Work};
 use span::Span;
 
 pub(crate) use header::header;
@@ -156,8 +156,15 @@ impl Checkpoint {
     ) -> Result<(N, Slots), Error> {
         let plan = Plan::new(self, destination);
         let network = build(&Weights::root(&plan))?;
-        let (fills, slots) = plan.into_parts();
+        let Work {
+            fills,
+            transpositions,
+            slots,
+        } = plan.into_work();
         fill(self, destination.device, fills, progress)?;
+        for transposition in transpositions {
+            transposition.carry_out()?;
+        }
         Ok((network, slots))
     }
 

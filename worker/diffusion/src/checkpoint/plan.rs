@@ -17,7 +17,34 @@ pub(super) struct Plan<'a> {
     checkpoint: &'a Checkpoint,
     arena: RefCell<Arena>,
     fills: RefCell<Vec<Fill>>,
+    transpositions: RefCell<Vec<Transposition>>,
     slots: RefCell<Slots>,
+}
+
+/// What is to be done once a network is built.
+pub(super) struct Work {
+    /// Tensors to fill.
+    pub(super) fills: Vec<Fill>,
+    /// To be carried out after the fills.
+    pub(super) transpositions: Vec<Transposition>,
+    /// The layers that can have branches.
+    pub(super) slots: Slots,
+}
+
+/// A tensor whose rows and columns are exchanged in the file.
+pub(super) struct Transposition {
+    as_stored: Tensor,
+    tensor: Tensor,
+}
+
+impl Transposition {
+    /// Copies the contents, so that the network's tensor is contiguous: products with a strided one
+    /// differ in the last digits.
+    pub(super) fn carry_out(mut self) -> Result<(), Error> {
+        let transposed = self.as_stored.f_transpose(0, 1)?;
+        self.tensor.f_copy_(&transposed)?;
+        Ok(())
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -26,6 +53,7 @@ impl<'a> Plan<'a> {
             checkpoint,
             arena: RefCell::new(Arena::new(destination)),
             fills: RefCell::default(),
+            transpositions: RefCell::default(),
             slots: RefCell::default(),
         }
     }
@@ -38,9 +66,12 @@ impl<'a> Plan<'a> {
         });
     }
 
-    /// Returns the tensors to fill, and the layers that can have branches.
-    pub(super) fn into_parts(self) -> (Vec<Fill>, Slots) {
-        (self.fills.into_inner(), self.slots.into_inner())
+    pub(super) fn into_work(self) -> Work {
+        Work {
+            fills: self.fills.into_inner(),
+            transpositions: self.transpositions.into_inner(),
+            slots: self.slots.into_inner(),
+        }
     }
 }
 
@@ -59,8 +90,15 @@ impl Tensors for Plan<'_> {
                 Ok(tensor)
             }
             View::Transposed => {
-                self.fill(&name, span, &tensor);
-                Ok(tensor.f_transpose(0, 1)?)
+                // Not of the arena, which lives as long as the network.
+                let as_stored = Tensor::f_empty(&shape_in_file, (tensor.kind(), tensor.device()))?;
+                self.fill(&name, span, &as_stored);
+                let tensor = tensor.f_view(shape)?;
+                self.transpositions.borrow_mut().push(Transposition {
+                    as_stored,
+                    tensor: tensor.shallow_clone(),
+                });
+                Ok(tensor)
             }
             View::Swapped => {
                 let (rows, numbers) = (shape_in_file[0] / 2, span.len / 2);
