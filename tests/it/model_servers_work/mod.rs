@@ -88,7 +88,7 @@ async fn a_server_in_pythons_standard_library() {
     assert_eq!(output, json!({"text": "HELLO"}));
     until_hints(&system, &["upper"]).await;
 
-    let log = worker.output();
+    let log = std::fs::read_to_string(worker.log()).unwrap();
     assert!(
         log.contains("model server: "),
         "its output is in the log: {log}"

@@ -88,7 +88,7 @@ impl Process {
     }
 
     /// Returns its standard output so far.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.out).unwrap_or_default()
     }
 
