@@ -17,7 +17,7 @@
 //! | `self_test`, `recovery` | a runner's self-test; no jobs until it passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
-//! | [`engine`] | executes jobs on a thread of its own: `diffusion`, `upscale`, `cutout`, `http`, `timed` |
+//! | [`engine`] | executes jobs: `diffusion`, `upscale`, `cutout`, `http`, `timed` |
 //! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!
 //! Path of a job: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread

@@ -1,6 +1,6 @@
 -- Forgets an app, unless it is in use.
--- KEYS 1 apps, 2 unused apps, 3 schema, 4 stats, 5 models, 6 policy of the leader, then the keys of which at least one
---      exists while the app is in use
+-- KEYS 1 apps, 2 unused apps, 3 schema, 4 stats, 5 models, 6 policy of the leader, then the keys of
+--      which at least one exists while the app is in use
 -- ARGV 1 app
 -- Returns 1, or 0: it is in use
 for n = 7, #KEYS do
