@@ -135,11 +135,12 @@ async fn a_redis_user_needs_only_the_namespaces_keys_and_channels() {
 #[tokio::test]
 async fn a_redis_cluster_is_refused() {
     // By default the port of its bus follows from its own, and may be taken.
-    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let bus = bus.local_addr().unwrap().port().to_string();
+    let bus = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap();
     let settings = [
         ("--cluster-enabled", "yes".to_owned()),
-        ("--cluster-port", bus),
+        ("--cluster-port", bus.port().to_string()),
     ];
     let redis = PrivateRedis::start_configured(settings).await.unwrap();
     let parts = ["is a Redis Cluster, which warmq does not support"];
