@@ -20,8 +20,8 @@ use warmq_diffusion::{Mask, Picture, Pipeline, Request, Start};
 /// Relative L2 distance of equal computations with different rounding.
 const BOUND: f64 = 1e-5;
 
-/// Bound with Karras's noise levels, whose timesteps Python computes in single precision: up to 2e-4
-/// of a training step away.
+/// Bound with Karras's noise levels, whose timesteps Python computes in single precision: up to
+/// 2e-4 of a training step away.
 const BOUND_OF_KARRAS: f64 = 3e-5;
 
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
