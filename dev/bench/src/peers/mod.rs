@@ -39,10 +39,11 @@ pub mod warmq;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::PeersOptions;
+use crate::interruptible;
 use external::commands::Programs;
 use measurement::Bench;
 use servers::Servers;
@@ -51,14 +52,7 @@ use system::System;
 
 /// Measures and prints. A missed goal is printed, and is not an error.
 pub fn print(options: &PeersOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    let summary = runtime.block_on(async {
-        tokio::select! {
-            done = measure(options) => done,
-            // Dropping the measurement stops the processes.
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    })?;
+    let summary = interruptible::run(measure(options))?;
     let tables = report::markdown(&summary);
     match options.json {
         true => println!("{}", serde_json::to_string(&summary)?),

@@ -28,6 +28,7 @@ pub mod submission;
 use anyhow::{Context, bail};
 
 use crate::args::ReplayOptions;
+use crate::interruptible;
 use case::Case;
 use comparison::Comparison;
 use prediction::Delays;
@@ -37,14 +38,7 @@ use prediction::Delays;
 /// # Errors
 /// A bound is missed, a case cannot be run, or no case is selected.
 pub fn print(options: &ReplayOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(async {
-        tokio::select! {
-            done = all(options) => done,
-            // Dropping the run stops the processes and cleans up.
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    })
+    interruptible::run(all(options))
 }
 
 async fn all(options: &ReplayOptions) -> anyhow::Result<()> {

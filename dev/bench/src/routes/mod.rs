@@ -33,10 +33,10 @@ pub mod times;
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::RoutesOptions;
+use crate::interruptible;
 use background_load::BackgroundLoad;
 use baseline::BaselineRun;
 use latency::LatencyRun;
@@ -49,14 +49,7 @@ const PARTS: u64 = 4;
 
 /// Measures and prints. A missed bound is printed, and is not an error.
 pub fn print(options: &RoutesOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    let summary = runtime.block_on(async {
-        tokio::select! {
-            done = measure(options) => done,
-            // Dropping the measurement stops the processes and cleans up.
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    })?;
+    let summary = interruptible::run(measure(options))?;
     match options.json {
         true => println!("{}", serde_json::to_string(&summary)?),
         false => report::print(&summary),
