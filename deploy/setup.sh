@@ -6,7 +6,8 @@
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
-#   test       cargo-nextest; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules
+#   test       cargo-nextest; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules;
+#              fal's package, torch and diffusers (2.5 GB to download), into .venv-fal
 #   lint       rustfmt, clippy, cargo-deny, shellcheck
 set -eu
 
@@ -161,8 +162,8 @@ check_test_tools() {
     say "$(cargo nextest --version | head -n 1)"
 }
 
-check_python_packages() { # REQUIREMENTS-FILE: NAME==VERSION, one a line
-    python=$root/.venv/bin/python
+check_python_packages() { # REQUIREMENTS-FILE: NAME==VERSION, one a line; VENV
+    python=$root/$2/bin/python
     wanted=$(paste -sd ' ' "$1")
     all_there='
 import importlib.metadata, sys
@@ -170,19 +171,19 @@ for name, _, version in (line.strip().partition("==") for line in open(sys.argv[
     if importlib.metadata.version(name) != version:
         sys.exit(1)'
     if ! "$python" -c "$all_there" "$1" 2>/dev/null; then
-        say "installing $wanted into .venv"
+        say "installing $wanted into $2"
         has python3 || apt_install python3
         python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || true
-        [ -x "$python" ] || python3 -m venv "$root/.venv" || die "no .venv without Python's venv (Debian: apt-get install python3-venv)"
+        [ -x "$python" ] || python3 -m venv "$root/$2" || die "no $2 without Python's venv (Debian: apt-get install python3-venv)"
         "$python" -m pip install --quiet --disable-pip-version-check -r "$1" ||
             die "$wanted could not be installed; some tests need it"
     fi
-    say "$wanted in .venv"
+    say "$wanted in $2"
 }
 
 # fal's and OpenAI's own clients, which the tests drive unmodified; FastAPI for an example.
 check_clients() {
-    check_python_packages "$root/tests/clients/requirements.txt"
+    check_python_packages "$root/tests/clients/requirements.txt" .venv
 
     has node && has npm || apt_install nodejs npm || true
     { has node && has npm; } || die "no Node.js; some tests need it, 18 or newer (Debian: apt-get install nodejs npm)"
@@ -233,7 +234,9 @@ for part in "$@"; do
     test)
         check_test_tools
         check_clients
-        check_python_packages "$root/tests/fuzz/requirements.txt" # makes up requests
+        check_python_packages "$root/tests/fuzz/requirements.txt" .venv # makes up requests
+        # fal's package and Hugging Face's pipelines, for the apps of tests/it: 2.5 GB with torch.
+        check_python_packages "$root/tests/fal_apps/requirements.txt" .venv-fal
         ;;
     lint) check_lint_tools ;;
     *)

@@ -17,6 +17,7 @@ mod each_job_runs_where_its_model_is;
 mod ended_jobs_do_not_run_again;
 mod evicted_models_return_from_ram;
 mod examples_work_as_commented;
+mod fal_apps_run_unmodified;
 mod fal_clients_work;
 mod fal_protocol_is_compatible;
 mod files_need_a_signed_url;

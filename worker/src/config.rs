@@ -11,6 +11,7 @@ use warmq_fetch::Allowed;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, RunnerId};
 
+use crate::engine::selection::ModelSelection;
 use crate::engine::{self, EngineKind, http};
 use crate::input_files::DiskCache;
 
@@ -28,8 +29,8 @@ pub struct Args {
     #[arg(long, env = "WARMQ_APP", value_name = "OWNER/NAME")]
     pub app: Option<String>,
     /// Engine: diffusion; upscale or cutout (edit pictures, on the CPU); http (a model server, at
-    /// --upstream or by --spawn); timed (for tests)
-    /// [default: diffusion]
+    /// --upstream, by --spawn or by --fal); timed (for tests)
+    /// [default: http with one of these, otherwise diffusion]
     #[arg(long, env = "WARMQ_ENGINE", value_name = "ENGINE")]
     pub engine: Option<String>,
     /// The model server of engine http.
@@ -38,6 +39,10 @@ pub struct Args {
     /// Folder with one folder per model [default: ./models]
     #[arg(long, env = "WARMQ_MODELS", value_name = "FOLDER")]
     pub models: Option<String>,
+    /// The models to serve, of those that the engine can load; * is any text: flux*,sdxl
+    /// [default: all]
+    #[arg(long, env = "WARMQ_ONLY", value_name = "MODELS")]
+    pub only: Option<String>,
     /// Folder of LoRA files that jobs may name [default: none]
     #[arg(long, env = "WARMQ_LORAS", value_name = "FOLDER")]
     pub loras: Option<String>,
@@ -65,7 +70,7 @@ pub struct Args {
     #[arg(long, env = "WARMQ_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
     /// Runners in this process, each with its own memory budget, or jobs at a time on the model
-    /// server; 1 for a GPU [default: 1]
+    /// server; 1 for a GPU [default: 1, or max_multiplexing of --fal]
     #[arg(long, env = "WARMQ_CONCURRENCY", value_name = "N")]
     pub concurrency: Option<String>,
     /// Models that the timed engine holds [default: 2]
@@ -102,6 +107,10 @@ pub struct Config {
     pub engine: engine::Options,
     /// Names of the runners, at least one.
     pub runners: Vec<RunnerId>,
+    /// The name that those of the runners derive from.
+    pub name: String,
+    /// The number of runners, if it is set.
+    pub concurrency: Option<u16>,
     /// Timeout for a job in a runner's queue.
     pub accept_timeout: Duration,
     /// Drain timeout of running jobs after the stop signal.
@@ -123,12 +132,32 @@ impl Config {
         Self::from_settings(Settings::read(args.servers.config_file()), args)
     }
 
+    /// Completes the settings by those of a fal app's class, which it imports.
+    pub async fn with_class_settings(mut self) -> Self {
+        let Some(server) = &mut self.engine.http else {
+            return self;
+        };
+        server.read_class().await;
+        if self.concurrency.is_none()
+            && let Some(jobs) = server.class().max_multiplexing
+            && let Some(names) = runners(
+                &self.name,
+                jobs.clamp(*CONCURRENCY.start(), *CONCURRENCY.end()),
+            )
+        {
+            self.runners = names;
+        }
+        self
+    }
+
     fn from_settings(mut settings: Settings, args: &Args) -> Result<Self, Problems> {
         let from = &mut settings;
         let servers = Servers::read(from, &args.servers);
         let app = from.take::<App>("app", args.app.as_deref(), "");
-        let kind = from.take::<EngineKind>("engine", args.engine.as_deref(), "diffusion");
         let upstream = http::options::Options::read(from, &args.http);
+        let default_kind = upstream.as_ref().map_or("diffusion", |_| "http");
+        let kind = from.take::<EngineKind>("engine", args.engine.as_deref(), default_kind);
+        let only = from.take::<ModelSelection>("only", args.only.as_deref(), "");
         let models = from.take::<PathBuf>("models", args.models.as_deref(), "./models");
         let loras = from.take_optional::<PathBuf>("loras", args.loras.as_deref());
         let lora_cache = from.take_optional::<PathBuf>("lora_cache", args.lora_cache.as_deref());
@@ -140,7 +169,9 @@ impl Config {
         let preload = from.take::<Models>("preload", args.preload.as_deref(), "");
         let pin = from.take::<Models>("pin", args.pin.as_deref(), "");
         let device = from.take::<Device>("device", args.device.as_deref(), "auto");
-        let concurrency = number(from, "concurrency", &args.concurrency, "1", 1..=256);
+        let concurrency = from.take_optional("concurrency", args.concurrency.as_deref());
+        let concurrency =
+            concurrency.and_then(|number| within(from, "concurrency", number, CONCURRENCY));
         let slots = number(from, "slots", &args.slots, "2", 1..=u16::MAX);
         let name = from.take_optional::<Name>("runner_name", args.runner_name.as_deref());
         let accept_ms = number(
@@ -160,6 +191,7 @@ impl Config {
         let hang_s = number(from, "hang_grace_s", &args.hang_grace_s, "60", 1..=86_400);
         let fetch_allow = from.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
         let config = || {
+            let name = name.unwrap_or_else(Name::of_this_host).0;
             Some(Self {
                 servers: servers?,
                 app: app?.0,
@@ -173,9 +205,12 @@ impl Config {
                     pin: pin?.0,
                     device: device?.0,
                     slots: slots?,
+                    only: only?,
                     http: upstream,
                 },
-                runners: runners(&name.unwrap_or_else(Name::of_this_host).0, concurrency?)?,
+                runners: runners(&name, concurrency.unwrap_or(1))?,
+                name,
+                concurrency,
                 accept_timeout: Duration::from_millis(accept_ms?),
                 drain_timeout: Duration::from_secs(drain_s?),
                 hang_grace: Duration::from_secs(hang_s?),
@@ -190,6 +225,9 @@ impl Config {
         settings.finish(config)
     }
 }
+
+/// Number of runners in one process.
+const CONCURRENCY: RangeInclusive<u16> = 1..=256;
 
 /// Returns the folder for files from URLs: in the user's cache folder, by the XDG specification.
 fn default_lora_cache() -> PathBuf {
@@ -212,6 +250,16 @@ where
     T: FromStr<Err = std::num::ParseIntError> + PartialOrd + std::fmt::Display,
 {
     let value = settings.take::<T>(key, flag.as_deref(), default)?;
+    within(settings, key, value, range)
+}
+
+/// Returns a number within `range`; records any other as a problem.
+fn within<T: PartialOrd + std::fmt::Display>(
+    settings: &mut Settings,
+    key: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Option<T> {
     if range.contains(&value) {
         return Some(value);
     }

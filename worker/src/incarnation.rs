@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use lapin::{Channel, Connection};
+use tokio::time::Instant;
 use warmq_broker::DeclareError;
 use warmq_process::clock::unix_ms;
 use warmq_store::{NameConflict, Registration, RunnerReport};
@@ -76,8 +77,10 @@ pub struct Incarnation {
     pub epoch: Epoch,
     /// The consumers.
     pub consumers: Consumers,
-    /// The catalog that it registered.
-    pub models: Vec<String>,
+    /// The description that it registered.
+    pub description: Description,
+    /// When its models were recorded last.
+    pub(crate) models_recorded: Instant,
     declaring: Channel,
     connection: Connection,
 }
@@ -129,7 +132,8 @@ impl Incarnation {
         Ok(Self {
             epoch,
             consumers,
-            models: description.models.clone(),
+            description: description.clone(),
+            models_recorded: Instant::now(),
             declaring,
             connection,
         })
@@ -194,11 +198,15 @@ pub(crate) fn registration(
         device: description.device.clone(),
         memory_budget_bytes: config.engine.memory_budget.0,
         ram_budget_bytes: config.engine.ram_budget.0,
-        models: (description.models.iter())
-            .filter_map(|model| Hint::parse(model).ok())
-            .collect(),
+        models: models(description),
         report: report.clone(),
     }
+}
+
+/// Returns the catalog.
+pub(crate) fn models(description: &Description) -> Vec<Hint> {
+    let models = description.models.iter();
+    models.filter_map(|model| Hint::parse(model).ok()).collect()
 }
 
 /// Rejects a name that a live process has: two processes with one name would replace each other's

@@ -129,6 +129,7 @@ pub async fn run_at(
     config: Config,
     signals: impl Into<Signals>,
 ) -> Result<(), Error> {
+    let config = config.with_class_settings().await;
     let Some(context) = connect(intervals, config, signals.into()).await? else {
         return Ok(());
     };

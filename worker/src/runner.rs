@@ -27,6 +27,9 @@ const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for checking an idle runner's models: well below its lease.
 const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Interval at which the models are recorded again: well below the time that they are kept.
+const MODELS_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// What follows a heartbeat that failed: idle runners run the jobs of the shared queue.
 const WITHOUT_REDIS: Heartbeat = Heartbeat {
     shared_queue: SharedQueueConsumer::Runners,
@@ -65,8 +68,8 @@ pub(crate) enum IncarnationEnd {
     ConsumerLost(ConsumeError),
     /// Redis has no such registration.
     Unregistered,
-    /// The catalog differs from the registered one.
-    ModelsChanged,
+    /// The catalog or the inputs differ from the registered ones.
+    DescriptionChanged,
     /// A fault: no jobs until the self-test passes.
     Faulty(Fault),
     /// A fault that only a new process can recover from.
@@ -186,7 +189,7 @@ impl Runner {
                         "redis has no matching registration of this runner: joining again"
                     );
                 }
-                IncarnationEnd::ModelsChanged => {
+                IncarnationEnd::DescriptionChanged => {
                     let models = self.engine.description.models.join(", ");
                     tracing::info!(runner = %self.id, models, "the catalog changed: joining again");
                 }
@@ -414,22 +417,34 @@ impl Runner {
     }
 
     /// Checks an idle runner's catalog against the registered one.
-    async fn check_models(&mut self, incarnation: &Incarnation) -> Option<IncarnationEnd> {
-        if incarnation.models.is_empty() {
-            return None;
-        }
+    async fn check_models(&mut self, incarnation: &mut Incarnation) -> Option<IncarnationEnd> {
         match tokio::time::timeout(MODEL_CHECK_TIMEOUT, self.engine.check()).await {
-            Ok(Ok(models)) => {
-                self.engine.description.models = models;
-                (self.engine.description.models != incarnation.models)
-                    .then_some(IncarnationEnd::ModelsChanged)
+            Ok(Ok(())) if self.engine.description != incarnation.description => {
+                Some(IncarnationEnd::DescriptionChanged)
+            }
+            Ok(Ok(())) => {
+                self.keep_models_known(incarnation).await;
+                None
             }
             Ok(Err(fault)) => Some(IncarnationEnd::from_fault(fault)),
             // The self-test decides whether it hangs.
             Err(_) => {
-                let fault = Fault::new(FaultKind::Model, "the models folder does not respond");
+                let fault = Fault::new(FaultKind::Model, "the models do not respond");
                 Some(IncarnationEnd::Faulty(fault))
             }
+        }
+    }
+
+    /// Repeats from time to time which models the app has: otherwise they would be forgotten.
+    async fn keep_models_known(&self, incarnation: &mut Incarnation) {
+        if incarnation.models_recorded.elapsed() < MODELS_INTERVAL {
+            return;
+        }
+        let models = incarnation::models(&incarnation.description);
+        let (fleet, app) = (self.context.store.fleet(), &self.context.config.app);
+        let recorded = fleet.remember_models(app, &models);
+        if let Ok(Ok(())) = tokio::time::timeout(HEARTBEAT_TIMEOUT, recorded).await {
+            incarnation.models_recorded = Instant::now();
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn self_test(runner: &mut Runner) -> Result<(), Fault> {
         })?;
     }
     let checked = tokio::time::timeout(timeout, runner.engine.check()).await;
-    runner.engine.description.models = checked.map_err(hangs)??;
+    checked.map_err(hangs)??;
     runner.engine.refresh();
     test_storage(runner).await
 }

@@ -62,6 +62,8 @@ pub struct AppConfig {
     pub max_queue_length: Option<u64>,
     /// Cost of a job in a unit of the operator's, for conditions of routes; 0 if unset.
     pub cost: f64,
+    /// How long a job may wait for a model that no runner lists; such jobs are refused if unset.
+    pub wait_for_model: Option<Duration>,
     /// Models of OpenAI's images API that it serves; `*`: any that no other app names.
     pub image_models: Vec<String>,
 }
@@ -79,6 +81,7 @@ impl Default for AppConfig {
             retention: Duration::from_secs(24 * 3600),
             max_queue_length: None,
             cost: 0.0,
+            wait_for_model: None,
             image_models: Vec::new(),
         }
     }
@@ -170,6 +173,9 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
             "retention" => retention(&value).map(|time| config.retention = time),
             "max_queue_length" => length(&value).map(|most| config.max_queue_length = Some(most)),
+            "wait_for_model" => {
+                positive_time(&value).map(|time| config.wait_for_model = Some(time))
+            }
             "image_models" => names(&value).map(|names| config.image_models = names),
             "cost" => cost(&value).map(|cost| config.cost = cost),
             _ => Err("unknown setting".to_owned()),

@@ -140,8 +140,11 @@ pub struct AppLoad {
     pub statistics: Option<String>,
 }
 
-/// Time that a model stays known after the last registration that lists it. Its jobs wait so long
-/// for another runner.
+/// Stands for any model among those of an app: no hint is empty.
+const ANY_MODEL: &str = "";
+
+/// Time that a model stays known after a runner listed it. Its jobs wait so long for another
+/// runner.
 const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Maximum number of apps or runners per command or pipeline.
@@ -194,14 +197,17 @@ impl Fleet<'_> {
         self.usage().remember_app(app).await
     }
 
-    /// Adds these models to the known ones of the app, and forgets those not listed for
-    /// [`MODELS_KEPT`].
-    async fn remember_models(self, app: &AppId, models: &[Hint]) -> Result<(), Error> {
+    /// Adds these models of a runner, [`ANY_MODEL`] if it lists none, to those of the app, and
+    /// forgets those not listed for [`MODELS_KEPT`]. To be repeated well within that time.
+    pub async fn remember_models(self, app: &AppId, models: &[Hint]) -> Result<(), Error> {
         let now_ms = self.now_ms().await?;
         let key = self.keys.models(app);
         let oldest_ms = now_ms.saturating_sub(MODELS_KEPT.as_millis() as u64);
         let mut pipeline = redis::pipe();
         pipeline.zrembyscore(&key, "-inf", oldest_ms).ignore();
+        if models.is_empty() {
+            pipeline.zadd(&key, ANY_MODEL, now_ms).ignore();
+        }
         for model in models {
             pipeline.zadd(&key, model.as_str(), now_ms).ignore();
         }
@@ -217,6 +223,21 @@ impl Fleet<'_> {
         Ok((names.iter())
             .filter_map(|name| Hint::parse(name).ok())
             .collect())
+    }
+
+    /// Returns the models as [`Self::models`] does; `None` if a runner can load any, or recently
+    /// could, or no runner has registered.
+    pub async fn all_models(self, app: &AppId) -> Result<Option<BTreeSet<Hint>>, Error> {
+        let key = self.keys.models(app);
+        let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
+        if names.is_empty() || names.iter().any(|name| name == ANY_MODEL) {
+            return Ok(None);
+        }
+        Ok(Some(
+            (names.iter())
+                .filter_map(|name| Hint::parse(name).ok())
+                .collect(),
+        ))
     }
 
     /// Returns whether a runner of the app can load the model, or recently could.

@@ -12,6 +12,10 @@ pub const HINT_KEYWORD: &str = "x-warmq-hint";
 /// Keyword of a property that is another name of the property it contains.
 pub const ALIAS_OF_KEYWORD: &str = "x-warmq-alias-of";
 
+/// Keyword at the root of an app's schema: the schemas of inputs to its further paths, by path
+/// without a leading slash. An app without it takes the same input at each path.
+pub const PATHS_KEYWORD: &str = "x-warmq-paths";
+
 /// Maximum number of references and compositions followed per value; a schema that exceeds it
 /// refers to itself.
 const MAX_HOPS: u32 = 16;

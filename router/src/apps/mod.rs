@@ -15,13 +15,14 @@ use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 use warmq_config::{AppConfig, HintFrom};
 use warmq_store::{Error, Store};
+use warmq_types::hint::Hint;
 use warmq_types::hint_path::HintPath;
 use warmq_types::ids::AppId;
 use warmq_types::job::FieldError;
 
 use crate::routing_config::RoutingConfig;
 pub(crate) use load::AppLoads;
-use schema::InputSchema;
+use schema::InputSchemas;
 
 /// How long app data from Redis is cached.
 const CACHE_TTL: Duration = Duration::from_secs(2);
@@ -35,15 +36,23 @@ pub struct AppDirectory {
     pub(crate) loads: AppLoads,
 }
 
-/// An app's input schema in Redis, with the time of the read.
-type Known = (Instant, Option<Arc<InputSchema>>);
+/// What the workers of an app published, with the time of the read.
+type Known = (Instant, Published);
+
+/// What the workers of an app published.
+#[derive(Clone, Default)]
+struct Published {
+    schemas: Option<Arc<InputSchemas>>,
+    /// The models that they list; `None` if they may load any.
+    models: Option<Arc<BTreeSet<Hint>>>,
+}
 
 /// An app.
 #[derive(Clone)]
 pub struct App {
     /// Settings of the app.
     pub config: AppConfig,
-    schema: Option<Arc<InputSchema>>,
+    published: Published,
 }
 
 impl AppDirectory {
@@ -77,24 +86,28 @@ impl AppDirectory {
 
     /// Returns an app by `routing`; `None` if neither that nor a worker declares it.
     pub async fn find(&self, routing: &RoutingConfig, id: &AppId) -> Result<Option<App>, Error> {
-        let app = |schema| App {
+        let app = |published| App {
             config: routing.config(id),
-            schema,
+            published,
         };
-        if let Some((read, schema)) = self.known.lock().await.get(id)
+        if let Some((read, published)) = self.known.lock().await.get(id)
             && read.elapsed() < CACHE_TTL
         {
-            return Ok(Some(app(schema.clone())));
+            return Ok(Some(app(published.clone())));
         }
         let configured = routing.apps.names().any(|name| name == id);
         if !configured && !self.store.fleet().has_app(id).await? {
             return Ok(None);
         }
-        let published = self.store.fleet().schema(id).await?;
-        let schema = published.and_then(InputSchema::compile).map(Arc::new);
-        let entry = (Instant::now(), schema.clone());
+        let schema = self.store.fleet().schema(id).await?;
+        let models = self.store.fleet().all_models(id).await?;
+        let published = Published {
+            schemas: schema.and_then(InputSchemas::compile).map(Arc::new),
+            models: models.map(Arc::new),
+        };
+        let entry = (Instant::now(), published.clone());
         self.known.lock().await.insert(id.clone(), entry);
-        Ok(Some(app(schema)))
+        Ok(Some(app(published)))
     }
 
     /// Returns all apps of the file and of Redis.
@@ -111,12 +124,31 @@ impl AppDirectory {
 }
 
 impl App {
-    /// Converts the whole numbers of `input` to the schema's representation, and returns the
-    /// mistakes of `input`; none before the app's first worker has registered.
-    pub fn check(&self, input: &mut Value) -> Vec<FieldError> {
-        match &self.schema {
-            Some(schema) => schema.check(input),
+    /// Converts the whole numbers of `input`, to a path of the app, to the schema's representation,
+    /// and returns the mistakes of `input`; none before the app's first worker has registered.
+    pub fn check(&self, path: &str, input: &mut Value) -> Vec<FieldError> {
+        match &self.published.schemas {
+            Some(schemas) => schemas.check(path, input),
             None => Vec::new(),
+        }
+    }
+
+    /// Returns the models that the app's runners list, if `model` is not one of them.
+    pub fn models_without(&self, model: &Hint) -> Option<&BTreeSet<Hint>> {
+        let models = self.published.models.as_deref()?;
+        (!models.contains(model)).then_some(models)
+    }
+
+    /// Returns an app whose runners list these models; any, if there are none.
+    #[cfg(test)]
+    pub(crate) fn for_tests(config: AppConfig, models: BTreeSet<Hint>) -> Self {
+        let models = (!models.is_empty()).then(|| Arc::new(models));
+        Self {
+            config,
+            published: Published {
+                models,
+                ..Published::default()
+            },
         }
     }
 
@@ -124,7 +156,7 @@ impl App {
     /// `None` if only the header counts.
     pub fn hint_path(&self) -> Option<&HintPath> {
         match &self.config.hint_from {
-            HintFrom::Schema => self.schema.as_ref()?.hint(),
+            HintFrom::Schema => self.published.schemas.as_ref()?.hint(),
             HintFrom::Field(path) => Some(path),
             HintFrom::Header => None,
         }

@@ -1,5 +1,7 @@
-//! The schema of an app's input, as a worker published it: what is wrong with an input, in fal's
-//! shape, and where its hint is.
+//! The schemas of an app's inputs, as a worker published them: what is wrong with an input, in
+//! fal's shape, and where its hint is.
+
+use std::collections::BTreeMap;
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
@@ -11,6 +13,9 @@ use warmq_types::input_schema;
 use warmq_types::job::FieldError;
 use warmq_types::text::shortened;
 
+/// Part of an OpenAPI document to which its schemas refer.
+const COMPONENTS: &str = "components";
+
 /// Problems in one answer: an array of a million wrong items would have as many.
 const MAX_PROBLEMS: usize = 32;
 
@@ -18,8 +23,53 @@ const MAX_PROBLEMS: usize = 32;
 /// megabytes of it.
 const MAX_SENTENCE_BYTES: usize = 300;
 
+/// The schemas of an app's inputs.
+pub(super) struct InputSchemas {
+    default: InputSchema,
+    /// Of its further paths; `None` if all take the same input.
+    paths: Option<BTreeMap<String, InputSchema>>,
+}
+
+impl InputSchemas {
+    /// Reads what a worker published; `None` if it is no schema.
+    pub(super) fn compile(mut schema: Value) -> Option<Self> {
+        let paths = schema.as_object_mut()?.remove(input_schema::PATHS_KEYWORD);
+        let components = schema.get(COMPONENTS).cloned();
+        let of_path = |(path, mut schema): (String, Value)| {
+            if let (Some(schema), Some(components)) = (schema.as_object_mut(), &components) {
+                schema.insert(COMPONENTS.to_owned(), components.clone());
+            }
+            Some((path, InputSchema::compile(schema)?))
+        };
+        let paths = match paths {
+            Some(Value::Object(paths)) => Some(paths.into_iter().filter_map(of_path).collect()),
+            _ => None,
+        };
+        Some(Self {
+            default: InputSchema::compile(schema)?,
+            paths,
+        })
+    }
+
+    /// Returns the field that is the hint, by the schema of the app's own path.
+    pub(super) fn hint(&self) -> Option<&HintPath> {
+        self.default.hint.as_ref()
+    }
+
+    /// Writes whole numbers as integers, and returns what is wrong with the input to a path:
+    /// [`MAX_PROBLEMS`] problems at most. An unknown path may take any input.
+    pub(super) fn check(&self, path: &str, input: &mut Value) -> Vec<FieldError> {
+        let path = path.trim_matches('/');
+        let schema = match &self.paths {
+            Some(paths) if !path.is_empty() => paths.get(path),
+            _ => Some(&self.default),
+        };
+        schema.map_or_else(Vec::new, |schema| schema.check(input))
+    }
+}
+
 /// A schema, ready to check inputs.
-pub(super) struct InputSchema {
+struct InputSchema {
     schema: Value,
     validator: Validator,
     hint: Option<HintPath>,
@@ -27,7 +77,7 @@ pub(super) struct InputSchema {
 
 impl InputSchema {
     /// Reads what a worker published; `None` if it is no schema.
-    pub(super) fn compile(schema: Value) -> Option<Self> {
+    fn compile(schema: Value) -> Option<Self> {
         match jsonschema::validator_for(&schema) {
             Ok(validator) => Some(Self {
                 hint: input_schema::hint_path(&schema),
@@ -41,14 +91,7 @@ impl InputSchema {
         }
     }
 
-    /// The field that the schema marks as the hint.
-    pub(super) fn hint(&self) -> Option<&HintPath> {
-        self.hint.as_ref()
-    }
-
-    /// Writes whole numbers as integers, and returns what is wrong with the input: [`MAX_PROBLEMS`]
-    /// problems at most.
-    pub(super) fn check(&self, input: &mut Value) -> Vec<FieldError> {
+    fn check(&self, input: &mut Value) -> Vec<FieldError> {
         let too_large = input_schema::write_integers(&self.schema, input);
         let mut problems: Vec<FieldError> =
             too_large.into_iter().map(too_large_an_integer).collect();
@@ -342,6 +385,25 @@ mod tests {
             let answer = serde_json::to_string(&problems).unwrap();
             assert!(answer.len() < 64 * 1024, "{}", answer.len());
         }
+    }
+
+    #[test]
+    fn each_path_has_its_own_schema_and_shares_the_components() {
+        let schemas = InputSchemas::compile(json!({
+            "required": ["prompt"],
+            "components": {"schemas": {"Side": {"type": "integer"}}},
+            "x-warmq-paths": {
+                "edit/large": {"properties": {"side": {"$ref": "#/components/schemas/Side"}}},
+            },
+        }));
+        let schemas = schemas.unwrap();
+        let count = |path: &str, mut input: Value| schemas.check(path, &mut input).len();
+        assert_eq!(count("", json!({})), 1);
+        assert_eq!(count("/edit/large", json!({"side": "a"})), 1);
+        assert_eq!(count("edit/large", json!({"side": 1.0})), 0);
+        assert_eq!(count("unknown", json!({})), 0);
+        let one = InputSchemas::compile(json!({"required": ["prompt"]})).unwrap();
+        assert_eq!(one.check("edit", &mut json!({})).len(), 1);
     }
 
     #[test]

@@ -79,14 +79,15 @@ impl StepPreparer {
             }
         };
         let target = self.targets.find(flow.routing, resolved).await?;
-        permit.run(|| target.validate(&mut input))?;
+        // The rest of the path applies to the step that gets the flow's own input.
+        let path = match flow.has_own_input(step.index) {
+            true => flow.spec.path.clone(),
+            false => String::new(),
+        };
+        permit.run(|| target.validate(&path, &mut input))?;
         let job = JobSpec {
             id,
-            // The rest of the path applies to the step that gets the flow's own input.
-            path: match flow.has_own_input(step.index) {
-                true => flow.spec.path.clone(),
-                false => String::new(),
-            },
+            path,
             owner: flow.spec.owner.clone(),
             step_of: Some(step_of),
             ..JobSpec::new(name.clone(), input)

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use warmq_broker::PublishError;
 use warmq_types::access::Rate;
-use warmq_types::hint::InvalidHint;
+use warmq_types::hint::{Hint, InvalidHint};
 use warmq_types::hint_path::HintPath;
 use warmq_types::ids::{AppId, InvalidName, KeyId};
 use warmq_types::job::{FieldError, JobError};
+use warmq_types::text::shortened;
 
 use super::input;
 use crate::access::Denied;
+
+/// Length limit of a list in a sentence, bytes.
+const MAX_LIST_BYTES: usize = 400;
 
 /// Why a submission was refused.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,17 @@ pub(crate) enum SubmitError {
     InvalidInputHint {
         path: HintPath,
         problem: InvalidHint,
+    },
+    /// No runner lists the model.
+    #[error(
+        "no runner lists the model '{model}'; known models: {}",
+        shortened(known.join(", "), MAX_LIST_BYTES)
+    )]
+    UnknownModel {
+        model: Hint,
+        /// The input field that names it; `None` for the header.
+        field: Option<HintPath>,
+        known: Vec<String>,
     },
     #[error("priority must be 'normal' or 'low', not '{0}'")]
     InvalidPriority(String),
@@ -157,6 +172,15 @@ impl SubmitError {
             Self::InvalidInputHint { path, .. } => {
                 let fields: Vec<&str> = path.fields().iter().map(String::as_str).collect();
                 JobError::field(&fields, "invalid_hint", self.to_string())
+            }
+            Self::UnknownModel {
+                field: Some(path), ..
+            } => {
+                let fields: Vec<&str> = path.fields().iter().map(String::as_str).collect();
+                JobError::field(&fields, "model_not_found", self.to_string())
+            }
+            Self::UnknownModel { field: None, .. } => {
+                header("x-fal-runner-hint", "model_not_found")
             }
             Self::InvalidHint(_) => header("x-fal-runner-hint", "invalid_hint"),
             Self::InvalidPriority(_) => header("x-fal-queue-priority", "invalid_priority"),

@@ -6,7 +6,7 @@
 //! | `amqp` | the consumer of AMQP submissions |
 //! | `request`, `input`, `options` | parses a submission: body and options |
 //! | `target` | resolves the app that runs the job, or the route of the flow |
-//! | `prepared` | builds the job |
+//! | `prepared`, `model` | builds the job, whose model a runner must list |
 //! | `quota` | rate and number of jobs per key |
 //! | `input_store` | inputs too large for messages and records |
 //! | `admission` | records and publishes the job of a submission |
@@ -18,6 +18,7 @@ mod error;
 mod input;
 mod input_store;
 mod job_writer;
+mod model;
 mod options;
 mod prepared;
 mod quota;
@@ -30,6 +31,7 @@ use warmq_fetch::Fetcher;
 use warmq_objects::Artifacts;
 use warmq_store::Store;
 use warmq_types::ids::AppId;
+use warmq_types::job::JobSpec;
 
 use crate::access::Caller;
 use crate::apps::AppDirectory;
@@ -135,8 +137,8 @@ impl Submitter {
 
         let routing = self.apps.routing();
         let target = self.targets.resolve(&request, &routing, &permit).await?;
-        let input = &mut request.draft.job.input;
-        permit.run(|| target.validate(input))?;
+        let JobSpec { path, input, .. } = &mut request.draft.job;
+        permit.run(|| target.validate(path, input))?;
         // Workers read files by reference and assume that the submitter may read each.
         permit
             .run(|| references::from_signed_urls(input, &self.signed_urls, now_s()))

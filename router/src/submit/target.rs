@@ -41,13 +41,14 @@ pub(crate) struct FlowTarget {
 }
 
 impl SubmissionTarget {
-    /// Validates an input for an app, and converts whole numbers to the schema's representation.
+    /// Validates an input for a path of an app, and converts whole numbers to the schema's
+    /// representation.
     ///
     /// # Errors
     /// The input does not match the app's schema.
-    pub(crate) fn validate(&self, input: &mut Value) -> Result<(), SubmitError> {
+    pub(crate) fn validate(&self, path: &str, input: &mut Value) -> Result<(), SubmitError> {
         let problems = match self {
-            Self::App(target) => target.app.check(input),
+            Self::App(target) => target.app.check(path, input),
             Self::Flow(_) => Vec::new(),
         };
         match problems.is_empty() {

@@ -241,7 +241,9 @@ impl Testbed {
         })?;
         self.started().apps.insert(app.clone());
         let mut command = self.command("warmq-worker")?;
-        command.args(options.flags());
+        command
+            .args(options.flags())
+            .envs(options.env.iter().cloned());
         let mut process = Process::spawn(command, &options.name, self.folder.path())?;
         let pid = process.pid();
         let wanted = usize::try_from(options.concurrency.max(1)).unwrap_or(usize::MAX);

@@ -31,6 +31,8 @@ pub struct WorkerOptions {
     pub concurrency: u32,
     /// Further flags.
     pub args: Vec<String>,
+    /// Further variables of its environment.
+    pub env: Vec<(String, String)>,
 }
 
 impl WorkerOptions {
@@ -45,6 +47,7 @@ impl WorkerOptions {
             slots: None,
             concurrency: 1,
             args: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -65,6 +68,13 @@ impl WorkerOptions {
     #[must_use]
     pub fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds a variable to its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
         self
     }
 

@@ -1,6 +1,7 @@
 //! The catalog: a folder with one folder per model.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Error;
 use crate::folder::bad;
@@ -13,9 +14,10 @@ use crate::unsupported;
 /// layout. An owner's folder of such folders, the cache of Hugging Face's hub, and single
 /// safetensors files in the original layout are read as well. Every call reads it anew, so that
 /// models added later are found.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Catalog {
     folder: PathBuf,
+    is_offered: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 impl Catalog {
@@ -27,6 +29,7 @@ impl Catalog {
         match folder.read_dir() {
             Ok(_) => Ok(Catalog {
                 folder: folder.to_owned(),
+                is_offered: Arc::new(|_| true),
             }),
             Err(source) => Err(Error::Catalog {
                 path: folder.to_owned(),
@@ -35,10 +38,20 @@ impl Catalog {
         }
     }
 
+    /// Hides the models whose names `is_offered` rejects, as if the folder did not contain them.
+    #[must_use]
+    pub fn restricted(self, is_offered: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            is_offered: Arc::new(is_offered),
+            ..self
+        }
+    }
+
     /// Returns the names of the models in the folder, sorted. Their manifests and files are not
     /// checked.
     pub fn names(&self) -> Vec<String> {
         let mut names = self.names_of(is_model);
+        names.retain(|name| (self.is_offered)(name));
         names.dedup();
         names
     }
@@ -89,7 +102,8 @@ impl Catalog {
     }
 
     fn model_path(&self, name: &str) -> Result<PathBuf, Error> {
-        find(&self.folder, name).ok_or_else(|| Error::UnknownModel {
+        let path = find(&self.folder, name).filter(|_| (self.is_offered)(name));
+        path.ok_or_else(|| Error::UnknownModel {
             name: name.to_owned(),
             known: self.names(),
         })

@@ -124,11 +124,12 @@ impl Device {
         }
     }
 
-    /// Returns unused memory to the GPU's driver, for other processes. Torch otherwise keeps the
-    /// memory of a dropped model for the next one, which is faster within one process.
+    /// Returns unused memory to the GPU's driver or the operating system, for other processes. What
+    /// tensors had is otherwise kept for the next ones, which is faster within one process.
     pub fn release_unused_memory(&self) {
-        if self.is_cuda() {
-            cuda::empty_cache();
+        match self {
+            Device::Cpu => process::release_freed_memory(),
+            Device::Cuda(_) => cuda::empty_cache(),
         }
     }
 

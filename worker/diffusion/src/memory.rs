@@ -2,6 +2,10 @@
 //!
 //! tch has no memory statistics. On a GPU torch's allocator provides them through a small C++ shim
 //! (`cuda/memory.cpp`), compiled only with a CUDA libtorch; on the CPU the kernel does.
+//!
+//! On a GPU torch keeps freed memory for the next tensors. On the CPU the C library returns that of
+//! large tensors at once, and each step then spends 10 to 15 % of its time in page faults, so
+//! [`process`] makes it keep that, too: see docs/benchmarks/engine.md.
 
 /// Memory of this process on a device, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,33 @@ pub(crate) mod process {
             peak_bytes: bytes("VmHWM:")?,
         })
     }
+
+    /// Makes the C library keep freed memory of tensors for the next ones, up to 1 GiB at the end
+    /// of its heap. Tensors of 100 MiB or more, and so the weights, still return theirs at once.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a function of the C library, of two numbers")]
+    pub(crate) fn keep_freed_memory() {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        // SAFETY: mallopt may be called at any time; it sets two numbers of the allocator.
+        ONCE.call_once(|| unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 100 << 20);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+        });
+    }
+
+    /// Returns the kept memory to the operating system.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a function of the C library, of one number")]
+    pub(crate) fn release_freed_memory() {
+        // SAFETY: malloc_trim may be called at any time; it frees nothing that is allocated.
+        unsafe { libc::malloc_trim(0) };
+    }
+
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    pub(crate) fn keep_freed_memory() {}
+
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    pub(crate) fn release_freed_memory() {}
 
     pub(crate) fn reset_peak() {
         // proc(5): 5 resets the peak resident set size. If that is not permitted the peak stays.

@@ -110,13 +110,13 @@ async fn end(
         }
     }
     runner.engine.report = run.report;
-    let changed = runner.engine.description.models != incarnation.models;
+    let changed = runner.engine.description != incarnation.description;
     let idle = run.connected && is_healthy && !changed && !context.stop.is_cancelled();
     let stored = finish::store(runner, &ended, counts, idle).await;
     settlement.ended(ended, stored, counts).await;
     drop(keeper);
     match after_run(fault, run.connected) {
-        AfterDelivery::Idle if changed => AfterDelivery::End(IncarnationEnd::ModelsChanged),
+        AfterDelivery::Idle if changed => AfterDelivery::End(IncarnationEnd::DescriptionChanged),
         next => next,
     }
 }

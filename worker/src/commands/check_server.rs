@@ -44,12 +44,10 @@ fn json(text: &str) -> Result<Value, serde_json::Error> {
 /// The HTTP client cannot be created.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     warmq_process::tls::install_crypto_provider();
-    let options = Options {
-        target: Target::Running(args.url.0),
-        path: args.path.0,
-        health_path: args.health_path.0,
-        timeout: Duration::from_secs(args.timeout_s),
-    };
+    let timeout = Duration::from_secs(args.timeout_s);
+    let mut options = Options::new(Target::Running(args.url.0));
+    (options.path, options.health_path) = (args.path.0, args.health_path.0);
+    options.timeout = Some(timeout);
     let runtime = tokio::runtime::Runtime::new()?;
     let findings = runtime.block_on(check(options, args.input));
     let findings = findings.map_err(anyhow::Error::msg)?;

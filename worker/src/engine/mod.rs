@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`thread`] | the OS thread of an engine; tensors never leave it |
 //! | [`input`] | parses a job's input into a type, with errors per field |
+//! | [`selection`] | which of its models a worker serves |
 //! | `picture` | decodes untrusted pictures within limits, encodes PNG, JPEG and WebP |
 //! | [`diffusion`] | Stable Diffusion, through the crate `warmq-diffusion` |
 //! | [`pictures`] | edits pictures on the CPU: enlarges them, removes their background |
@@ -19,6 +20,7 @@ pub mod http;
 pub mod input;
 pub(crate) mod picture;
 pub mod pictures;
+pub mod selection;
 pub mod thread;
 pub mod timed;
 
@@ -45,6 +47,7 @@ use self::http::ModelServer;
 use self::pictures::Editor;
 use self::pictures::cutout::Cutout;
 use self::pictures::upscale::Upscale;
+use self::selection::ModelSelection;
 use crate::fault::Fault;
 use crate::input_files::FileField;
 use crate::model_cache::{self, Budget, Loader, ModelCache};
@@ -122,6 +125,8 @@ pub struct Options {
     pub device: String,
     /// Number of models that the timed engine holds.
     pub slots: u16,
+    /// The models that the worker serves, of those that it can load.
+    pub only: ModelSelection,
     /// The model server of engine `http`.
     pub http: Option<http::options::Options>,
 }
@@ -145,7 +150,8 @@ impl Shared {
     ) -> Result<Self, BuildError> {
         let server = match &options.http {
             Some(http) if options.kind == EngineKind::Http => {
-                let started = ModelServer::start(http.clone(), concurrency, hang_grace);
+                let only = options.only.clone();
+                let started = ModelServer::start(http.clone(), concurrency, only, hang_grace);
                 Some(Arc::new(started.await?))
             }
             _ => None,
@@ -208,7 +214,7 @@ pub fn build(
             Some(server) => Box::new(server.engine()),
             None => return Err(BuildError::Setting(NO_UPSTREAM.to_owned())),
         },
-        EngineKind::Timed => Box::new(timed::Timed::new(options, runner.clone())),
+        EngineKind::Timed => Box::new(timed::Timed::new(options, runner.clone())?),
     })
 }
 
@@ -216,7 +222,7 @@ pub fn build(
 const NO_UPSTREAM: &str =
     "engine http needs a model server: set --upstream http://127.0.0.1:9000, or --spawn COMMAND";
 
-/// An engine's description, fixed when it is built.
+/// An engine's description, as of its start or its last check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
     /// Device of the tensors: `cpu`, `cuda:0`.
@@ -272,13 +278,13 @@ pub trait Engine {
     /// Runs a job to its end.
     fn run(&mut self, job: &JobSpec, context: &mut dyn RunContext) -> Ended;
 
-    /// Checks, within milliseconds, the device and the models folder. Returns the catalog, sorted;
-    /// empty if the engine accepts any name.
+    /// Checks, within milliseconds, the device and the models folder, or the model server. Returns
+    /// the description, whose catalog may have changed.
     ///
     /// # Errors
     /// The engine cannot run any job.
-    fn check(&mut self) -> Result<Vec<String>, Fault> {
-        Ok(Vec::new())
+    fn check(&mut self) -> Result<Description, Fault> {
+        Ok(self.describe())
     }
 
     /// Returns a receiver of its state, if that changes by itself.

@@ -29,7 +29,7 @@ const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 pub struct EngineThread {
     requests: mpsc::Sender<EngineRequest>,
     thread: std::thread::JoinHandle<()>,
-    /// The engine's description.
+    /// The engine's description, as of its start or its last check.
     pub description: Description,
     /// What the engine held after it was built, or after its last run.
     pub report: RunnerReport,
@@ -74,7 +74,7 @@ impl Done {
 enum EngineRequest {
     CheckInput(Box<JobSpec>, oneshot::Sender<Result<(), Failure>>),
     Run(Box<RunRequest>),
-    Check(oneshot::Sender<Result<Vec<String>, Fault>>),
+    Check(oneshot::Sender<Result<Description, Fault>>),
     ChangeModels(
         ModelChange,
         oneshot::Sender<(Vec<RefusedChange>, RunnerReport)>,
@@ -159,15 +159,16 @@ impl EngineThread {
         result.await.map_err(|_| gone())?
     }
 
-    /// As [`Engine::check`]; fails if the engine is dead.
+    /// As [`Engine::check`], and updates the description; fails if the engine is dead.
     ///
     /// # Errors
     /// The engine cannot run any job.
-    pub async fn check(&self) -> Result<Vec<String>, Fault> {
+    pub async fn check(&mut self) -> Result<(), Fault> {
         let (done, result) = oneshot::channel();
         let sent = self.requests.send(EngineRequest::Check(done)).await;
         sent.map_err(|_| dead())?;
-        result.await.map_err(|_| dead())?
+        self.description = result.await.map_err(|_| dead())??;
+        Ok(())
     }
 
     /// Waits for a change of the engine's state while it runs no job, and returns it; forever if
@@ -437,7 +438,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_reported_and_ends_only_the_thread() {
         let runner = RunnerId::parse("r").unwrap();
-        let engine = EngineThread::start(&runner, || Ok(Box::new(Fragile)))
+        let mut engine = EngineThread::start(&runner, || Ok(Box::new(Fragile)))
             .await
             .unwrap();
         assert!(run(&engine, Value::Null).await.is_ok());

@@ -13,8 +13,8 @@ use warmq_types::runner::ModelChange;
 use warmq_types::tier::Tier;
 
 use super::{
-    Description, Ended, Engine, Failure, Options, Produced, RefusedChange, RunContext, WithoutJob,
-    change_models, input, millis, report,
+    BuildError, Description, Ended, Engine, Failure, Options, Produced, RefusedChange, RunContext,
+    WithoutJob, change_models, input, millis, report,
 };
 use crate::input_files::FileField;
 use crate::model_cache::{Budget, Loaded, Loader, ModelCache};
@@ -80,24 +80,30 @@ fn default_ram_load_ms() -> u64 {
 /// The engine.
 pub struct Timed {
     runner: RunnerId,
+    /// The catalog; empty for any.
+    models: Vec<String>,
     cache: ModelCache<Waiting>,
     slots: u64,
 }
 
 impl Timed {
     /// Creates an engine whose models share the memory budget evenly.
-    pub fn new(options: &Options, runner: RunnerId) -> Self {
+    ///
+    /// # Errors
+    /// The worker is to serve the models of a pattern.
+    pub fn new(options: &Options, runner: RunnerId) -> Result<Self, BuildError> {
         let slots = u64::from(options.slots.max(1));
         let unit_bytes = (options.memory_budget.0 / slots).max(1);
         let budget = Budget {
             device_bytes: unit_bytes * slots,
             ..options.budget()
         };
-        Self {
+        Ok(Self {
             runner,
+            models: options.only.names().map_err(BuildError::Setting)?,
             cache: ModelCache::new(Waiting { unit_bytes }, budget),
             slots: slots + budget.ram_bytes / unit_bytes,
-        }
+        })
     }
 
     fn produce(
@@ -161,7 +167,7 @@ impl Engine for Timed {
     fn describe(&self) -> Description {
         Description {
             device: "none".to_owned(),
-            models: Vec::new(),
+            models: self.models.clone(),
             input_schema: input::schema::<Input>(),
             files: vec![FileField::InMemory {
                 name: FILE_URL,
@@ -280,6 +286,7 @@ fn wait_until(end: Instant, context: &mut dyn RunContext) -> Result<(), Failure>
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
+    use crate::engine::selection::ModelSelection;
     use crate::engine::testing::{RecordingContext, job};
     use warmq_config::ByteSize;
     use warmq_types::hint::Hint;
@@ -299,9 +306,10 @@ mod tests {
             pin: Vec::new(),
             device: "auto".to_owned(),
             slots,
+            only: ModelSelection::default(),
             http: None,
         };
-        Timed::new(&options, RunnerId::parse("r").unwrap())
+        Timed::new(&options, RunnerId::parse("r").unwrap()).unwrap()
     }
 
     fn hints(engine: &Timed) -> Vec<String> {

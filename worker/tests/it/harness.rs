@@ -20,6 +20,7 @@ use warmq_types::runner::RunnerRecord;
 use warmq_types::state::JobState;
 use warmq_worker::config::Config;
 use warmq_worker::context::Intervals;
+use warmq_worker::engine::selection::ModelSelection;
 use warmq_worker::engine::{EngineKind, Options};
 use warmq_worker::input_files::DiskCache;
 
@@ -94,9 +95,12 @@ impl World {
                 pin: Vec::new(),
                 device: "auto".to_owned(),
                 slots: 2,
+                only: ModelSelection::default(),
                 http: None,
             },
             runners: vec![RunnerId::parse(name).unwrap()],
+            name: name.to_owned(),
+            concurrency: None,
             accept_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
             hang_grace: Duration::from_secs(2),

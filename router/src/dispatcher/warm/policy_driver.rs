@@ -178,6 +178,11 @@ impl<'a> PolicyDriver<'a> {
         let spec = &held.job;
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
+        let config = self.dispatcher.shared.apps.config(&self.dispatcher.app);
+        if let (Some(model), Some(_)) = (model, config.wait_for_model) {
+            // Otherwise any runner would report it as unknown.
+            self.policy.add_known_model(model);
+        }
         let avoid = (held.avoid.iter())
             .map(|runner| self.tracker.reserve(runner))
             .collect();

@@ -19,7 +19,7 @@ use crate::guard::guard;
 
 /// More threads would wait for the memory.
 const MAX_THREADS: usize = 4;
-/// Size of a part, numbers: some huge pages, so that two threads seldom touch the same one first.
+/// Size of a part, numbers: a millisecond of work, so that threads end together.
 const PART_LEN: usize = 2 << 20;
 
 /// A tensor without contents, and where they are.

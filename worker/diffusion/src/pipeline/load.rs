@@ -17,6 +17,7 @@ use crate::folder::verify_files;
 use crate::guard::guard;
 use crate::lora::Loras;
 use crate::manifest::{Manifest, Networks, VAE_WEIGHTS};
+use crate::memory::process;
 use crate::networks::{Autoencoder, Recorder, ResidentWeights, Slots, Weights};
 
 /// The type of the autoencoder's weights on any device: it is small compared with the UNet, and its
@@ -124,6 +125,7 @@ pub(super) fn load(
     device: Device,
     progress: &mut dyn FnMut(LoadStep),
 ) -> Result<Pipeline, Error> {
+    process::keep_freed_memory();
     device.run(|| {
         let files = Files::open(manifest)?;
         let mut loading = Loading {

@@ -328,7 +328,16 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::generate`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor, Error> {
-        self.device.run(|| Ok(self.autoencoder.decode(latents)))
+        let release = || {
+            if self.device == Device::Cpu {
+                self.device.release_unused_memory();
+            }
+        };
+        // Its tensors are larger than those of the steps, and fit into none of their memory.
+        release();
+        let decoded = self.device.run(|| Ok(self.autoencoder.decode(latents)));
+        release();
+        decoded
     }
 
     fn denoising<'a>(

@@ -75,6 +75,8 @@ impl Diffusion {
                 cause.unwrap_or_default()
             ))
         })?;
+        let only = options.only.clone();
+        let catalog = catalog.restricted(move |model| only.allows(model));
         for folder in catalog.unreadable() {
             tracing::warn!(
                 folder,
@@ -426,18 +428,17 @@ impl Engine for Diffusion {
         ended
     }
 
-    fn check(&mut self) -> Result<Vec<String>, Fault> {
+    fn check(&mut self) -> Result<Description, Fault> {
         let models = self.cache.loader();
         models.device.self_test().map_err(servable::fault)?;
         models.catalog.check().map_err(servable::fault)?;
         self.servable.refresh(models, self.budget_bytes);
-        let names = self.servable.names();
-        match names.is_empty() {
+        match self.servable.names().is_empty() {
             true => {
                 let fault = Fault::new(FaultKind::Model, "no model can be served");
                 Err(fault.because(reasons(&self.servable)))
             }
-            false => Ok(names),
+            false => Ok(self.describe()),
         }
     }
 }
@@ -508,6 +509,7 @@ pub(crate) fn set_threads(manifest: &Manifest) {
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
+    use crate::engine::selection::ModelSelection;
 
     #[test]
     fn a_folder_without_models_is_refused_by_what_it_contains_instead() {
@@ -524,6 +526,7 @@ mod tests {
             pin: Vec::new(),
             device: "cpu".to_owned(),
             slots: 1,
+            only: ModelSelection::default(),
             http: None,
         });
         let error = engine.err().unwrap().to_string();

@@ -45,7 +45,7 @@ pub(super) async fn call(
     let body = serde_json::to_vec(&job.input).unwrap_or_default();
     let posted = server
         .client
-        .post(url, request::headers(job), body, options.timeout);
+        .post(url, request::headers(job), body, options.timeout());
     let response = posted.await.map_err(failure)?;
     match meaning(response.status(), response.header(NEEDS_RETRY)) {
         Meaning::Result => result(server, job.hint.as_ref(), response, on_event).await,

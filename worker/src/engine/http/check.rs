@@ -10,6 +10,7 @@ use warmq_types::job::{JobError, JobSpec};
 use super::call::call;
 use super::options::Options;
 use super::server::Server;
+use crate::engine::selection::ModelSelection;
 use crate::engine::{Failure, Produced};
 
 /// Time after which a job counts as running: the readiness is probed meanwhile.
@@ -55,7 +56,7 @@ pub struct Finding {
 /// # Errors
 /// The HTTP client cannot be created.
 pub async fn check(options: Options, input: Value) -> Result<Vec<Finding>, String> {
-    let server = Server::new(options, 1)?;
+    let server = Server::new(options, 1, ModelSelection::default())?;
     let mut findings = vec![readiness(&server).await];
     if findings
         .iter()

@@ -9,6 +9,8 @@
 //! | `process` | starts and restarts a server of the worker's own |
 //! | `call` | posts a job and reads its result |
 //! | [`check`] | checks whether a server follows the protocol |
+//! | [`fal`] | a class of fal's package as the server |
+//! | `offer` | pure: the models and inputs that the server lists |
 //! | `client` | the HTTP client, with bounded bodies |
 //! | `request`, `response`, `output`, `sse` | pure: what is sent, and what is received |
 //! | `hints`, `readiness`, `durations` | pure: what the server holds, when it is ready, its times |
@@ -17,8 +19,10 @@ mod call;
 pub mod check;
 mod client;
 mod durations;
+pub mod fal;
 mod hints;
 mod monitor;
+mod offer;
 pub mod options;
 mod output;
 mod process;
@@ -31,7 +35,6 @@ mod sse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,6 +46,7 @@ use self::server::Server;
 use super::{
     BuildError, Description, Ended, Engine, EngineState, Failure, RunContext, Timings, millis,
 };
+use crate::engine::selection::ModelSelection;
 use crate::fault::Fault;
 
 /// The model server of a worker. Stops probing when it is dropped.
@@ -54,21 +58,23 @@ pub struct ModelServer {
 
 impl ModelServer {
     /// Starts to probe the server, and starts its process if it is the worker's. `concurrency`:
-    /// jobs that it runs at a time; `hang_grace`: a process that does not respond for this long is
-    /// restarted.
+    /// jobs that it runs at a time; `only`: the models that the worker serves; `hang_grace`: a
+    /// process that does not respond for this long is restarted.
     ///
     /// # Errors
     /// The command of the process does not exist.
     pub async fn start(
         options: Options,
         concurrency: usize,
+        only: ModelSelection,
         hang_grace: Duration,
     ) -> Result<Self, BuildError> {
         let command = match &options.target {
             Target::Spawned { command, upstream } => Some((command.clone(), upstream.clone())),
+            Target::Fal(app) => Some((app.command(), None)),
             Target::Running(_) => None,
         };
-        let server = Server::new(options, concurrency).map_err(BuildError::Unavailable)?;
+        let server = Server::new(options, concurrency, only).map_err(BuildError::Unavailable)?;
         let server = Arc::new(server);
         let mut tasks = Vec::new();
         if let Some((command, upstream)) = command {
@@ -114,10 +120,11 @@ pub struct Http {
 
 impl Engine for Http {
     fn describe(&self) -> Description {
+        let machine = self.server.options.class().machine_type.clone();
         Description {
-            device: "server".to_owned(),
-            models: Vec::new(),
-            input_schema: json!({}),
+            device: machine.unwrap_or_else(|| "server".to_owned()),
+            models: self.server.models().unwrap_or_default(),
+            input_schema: self.server.input_schema(),
             files: Vec::new(),
             inlines_files: true,
         }
@@ -161,12 +168,16 @@ impl Engine for Http {
         }
     }
 
-    fn check(&mut self) -> Result<Vec<String>, Fault> {
-        self.handle.block_on(self.server.probe());
-        match self.server.state().fault {
-            None => Ok(Vec::new()),
-            Some(fault) => Err(fault),
+    fn check(&mut self) -> Result<Description, Fault> {
+        self.handle.block_on(async {
+            self.server.probe().await;
+            self.server.refresh_offer().await;
+        });
+        if let Some(fault) = self.server.state().fault {
+            return Err(fault);
         }
+        self.server.models()?;
+        Ok(self.describe())
     }
 
     fn watch(&self) -> Option<watch::Receiver<EngineState>> {

@@ -10,28 +10,45 @@ use super::server::Server;
 /// Interval between probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Probes the server until it is stopped. The process of a server that was ready and has not
-/// responded for `hang_grace` is restarted.
+/// Probes the server until it is stopped. Its process is restarted if it has not responded for
+/// `hang_grace` since it was ready, or was not ready within the startup timeout.
 pub(super) async fn watch(server: Arc<Server>, hang_grace: Duration) {
     let mut ticks = tokio::time::interval(PROBE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // When it was ready last and its number of starts, unless its restart was requested since.
-    let mut ready_at: Option<(Instant, u64)> = None;
+    let startup_timeout = server.options.startup_timeout();
+    let mut process = Observed::new(server.starts(), startup_timeout);
     while (server.stop.run_until_cancelled(ticks.tick()).await).is_some() {
         // Otherwise the probe would wait for the job, in a server of one thread.
         if !server.is_full() {
             server.probe().await;
         }
         let starts = server.starts();
-        match ready_at {
-            _ if server.is_ready() => ready_at = Some((Instant::now(), starts)),
-            // A new process may take its time to get ready.
-            Some((_, started)) if started != starts => ready_at = None,
-            Some((at, _)) if at.elapsed() > hang_grace => {
-                ready_at = None;
-                server.restart.notify_one();
-            }
-            Some(_) | None => {}
+        if starts != process.starts {
+            process = Observed::new(starts, startup_timeout);
+        }
+        if server.is_ready() {
+            process.ready_by = Instant::now() + hang_grace;
+        } else if process.ready_by < Instant::now() {
+            // Once: its successor has a deadline of its own.
+            process.ready_by += startup_timeout;
+            server.restart.notify_one();
+        }
+    }
+}
+
+/// A process of the server.
+struct Observed {
+    /// The number of processes that had been started.
+    starts: u64,
+    /// It is restarted if it is not ready by then.
+    ready_by: Instant,
+}
+
+impl Observed {
+    fn new(starts: u64, startup_timeout: Duration) -> Self {
+        Self {
+            starts,
+            ready_by: Instant::now() + startup_timeout,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use url::Url;
 use warmq_config::{DurationSetting, Settings};
 
+use super::fal::{ClassInFile, ClassSettings, FalApp};
+
 /// The part of a spawn command that is replaced by a free port.
 pub(super) const PORT: &str = "{port}";
 
@@ -27,7 +29,23 @@ pub struct HttpArgs {
     /// Command that starts the model server, and restarts it: "python server.py --port {port}"
     #[arg(long, env = "WARMQ_SPAWN", value_name = "COMMAND")]
     pub spawn: Option<String>,
+    /// Class of fal's Python package that is the model server: app.py::MyApp
+    #[arg(long, env = "WARMQ_FAL", value_name = "FILE::CLASS")]
+    pub fal: Option<String>,
+    /// Python that has the packages of --fal [default: python3]
+    #[arg(long, env = "WARMQ_PYTHON", value_name = "PATH")]
+    pub python: Option<String>,
+    /// Time in which a server of --spawn or --fal must take jobs; then it is restarted [default:
+    /// 10m]
+    #[arg(long, env = "WARMQ_STARTUP_TIMEOUT", value_name = "TIME")]
+    pub startup_timeout: Option<String>,
 }
+
+/// Default for [`Options::timeout`].
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Default for [`Options::startup_timeout`].
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Options of the `http` engine.
 #[derive(Debug, Clone)]
@@ -38,8 +56,12 @@ pub struct Options {
     pub path: String,
     /// Path of the readiness probe, without a leading slash.
     pub health_path: String,
-    /// Maximum time without a byte of the response.
-    pub timeout: Duration,
+    /// Maximum time without a byte of the response, if set.
+    pub timeout: Option<Duration>,
+    /// Time in which a server that the worker starts must take jobs, if set.
+    pub startup_timeout: Option<Duration>,
+    /// Settings of the class in [`Target::Fal`], once known.
+    class: ClassSettings,
 }
 
 /// Where the model server is.
@@ -54,6 +76,8 @@ pub enum Target {
         /// Its address; `None` for a free port of this machine.
         upstream: Option<Url>,
     },
+    /// The worker starts a class of fal's package.
+    Fal(FalApp),
 }
 
 impl Options {
@@ -63,37 +87,102 @@ impl Options {
         let path = settings.take::<Path>("upstream_path", args.upstream_path.as_deref(), "/");
         let health_path =
             settings.take::<Path>("health_path", args.health_path.as_deref(), "/health");
-        let timeout = settings.take::<DurationSetting>(
-            "upstream_timeout",
-            args.upstream_timeout.as_deref(),
-            "1h",
-        );
+        let mut time = |key: &str, flag: &Option<String>| {
+            let time = settings.take_optional::<DurationSetting>(key, flag.as_deref());
+            time.map(DurationSetting::duration)
+        };
+        let timeout = time("upstream_timeout", &args.upstream_timeout);
+        let startup_timeout = time("startup_timeout", &args.startup_timeout);
         let spawn = settings.take_optional::<Command>("spawn", args.spawn.as_deref());
-        let target = match (upstream, spawn) {
-            (None, None) => return None,
-            (Some(Upstream(url)), None) => Target::Running(url),
-            (upstream, Some(Command(command))) => {
-                let has_port = command.iter().any(|word| word.contains(PORT));
-                if has_port == upstream.is_some() {
-                    settings.problem(format!(
-                        "spawn: put {PORT} into the command, or set --upstream to the address that \
-                         it listens on; not both"
-                    ));
-                    return None;
-                }
-                Target::Spawned {
-                    command,
-                    upstream: upstream.map(|Upstream(url)| url),
-                }
+        let fal = settings.take_optional::<ClassInFile>("fal", args.fal.as_deref());
+        let python = settings.take::<String>("python", args.python.as_deref(), "python3");
+        let target = match (upstream, spawn, fal) {
+            (None, None, None) => return None,
+            (None, None, Some(class)) => Target::Fal(fal_app(settings, class, python?)?),
+            (_, _, Some(_)) => {
+                settings.problem(
+                    "fal: it starts a server of its own; unset --upstream and --spawn".to_owned(),
+                );
+                return None;
+            }
+            (Some(Upstream(url)), None, None) => Target::Running(url),
+            (upstream, Some(Command(command)), None) => {
+                spawned(settings, command, upstream.map(|Upstream(url)| url))?
             }
         };
         Some(Self {
             target,
             path: path?.0,
             health_path: health_path?.0,
-            timeout: timeout?.duration(),
+            timeout,
+            startup_timeout,
+            class: ClassSettings::default(),
         })
     }
+
+    /// Returns the default options for a server.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            path: String::new(),
+            health_path: "health".to_owned(),
+            timeout: None,
+            startup_timeout: None,
+            class: ClassSettings::default(),
+        }
+    }
+
+    /// Returns the maximum time without a byte of the response.
+    pub fn timeout(&self) -> Duration {
+        let timeout = self.timeout.or(self.class.request_timeout());
+        timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// Returns the time in which a server that the worker starts must take jobs.
+    pub fn startup_timeout(&self) -> Duration {
+        let timeout = self.startup_timeout.or(self.class.startup_timeout());
+        timeout.unwrap_or(STARTUP_TIMEOUT)
+    }
+
+    /// Returns the settings of the class in [`Target::Fal`].
+    pub(crate) fn class(&self) -> &ClassSettings {
+        &self.class
+    }
+
+    /// Reads the settings of the class in [`Target::Fal`]. A class that cannot be imported now may
+    /// be later, so that is no error.
+    pub(crate) async fn read_class(&mut self) {
+        let Target::Fal(app) = &self.target else {
+            return;
+        };
+        match app.describe().await {
+            Ok(class) => self.class = class,
+            Err(reason) => {
+                tracing::warn!(
+                    reason,
+                    "the fal app cannot be imported: its settings are unknown"
+                );
+            }
+        }
+    }
+}
+
+fn fal_app(settings: &mut Settings, class: ClassInFile, python: String) -> Option<FalApp> {
+    let app = FalApp::new(class, python);
+    app.map_err(|error| settings.problem(format!("fal: no temporary file: {error}")))
+        .ok()
+}
+
+fn spawned(settings: &mut Settings, command: Vec<String>, upstream: Option<Url>) -> Option<Target> {
+    let has_port = command.iter().any(|word| word.contains(PORT));
+    if has_port == upstream.is_some() {
+        settings.problem(format!(
+            "spawn: put {PORT} into the command, or set --upstream to the address that it listens \
+             on; not both"
+        ));
+        return None;
+    }
+    Some(Target::Spawned { command, upstream })
 }
 
 /// The address of a model server.
@@ -180,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_a_fal_app_come_after_those_of_the_worker() {
+        let read = |file: &str| read(file).unwrap().unwrap();
+        let mut options = read("fal = 'app.py::MyApp'\nupstream_timeout = '5s'");
+        assert_eq!(options.startup_timeout(), STARTUP_TIMEOUT);
+        let class = r#"{"request_timeout": 7, "startup_timeout": 9}"#;
+        options.class = serde_json::from_str(class).unwrap();
+        assert_eq!(options.timeout(), Duration::from_secs(5));
+        assert_eq!(options.startup_timeout(), Duration::from_secs(9));
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_an_example() {
         for (setting, remedy) in [
             ("upstream = 'gpu:9000'", "http://127.0.0.1:9000"),
@@ -188,6 +288,11 @@ mod tests {
             ("upstream_path = 'generate'", "/generate"),
             ("spawn = 'python \"a'", "not closed"),
             ("spawn = ' '", "empty"),
+            ("fal = 'app.py'", "app.py::MyApp"),
+            (
+                "fal = 'app.py::MyApp'\nspawn = 'server'",
+                "unset --upstream",
+            ),
         ] {
             let error = read(setting).err().unwrap_or_default();
             assert!(error.contains(remedy), "{setting}: {error}");

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -15,10 +16,12 @@ use warmq_types::job::Timings;
 use super::client::{Client, Response};
 use super::durations::Durations;
 use super::hints::{self, Hints};
+use super::offer::{self, Offer};
 use super::options::{Options, Target};
 use super::readiness::Readiness;
 use super::request;
 use crate::engine::EngineState;
+use crate::engine::selection::ModelSelection;
 use crate::fault::Fault;
 
 /// Timeout of a probe. With the interval of probes, a silent server leaves the idle set within 2 s.
@@ -45,6 +48,8 @@ pub(super) struct Server {
     /// Notified when the server's process is to be restarted.
     pub(super) restart: Notify,
     concurrency: usize,
+    /// The models that the worker serves.
+    only: ModelSelection,
     inner: Mutex<Inner>,
     state: watch::Sender<EngineState>,
     probing: tokio::sync::Mutex<()>,
@@ -60,6 +65,7 @@ struct Inner {
     last_exit: Option<String>,
     readiness: State,
     hints: Hints,
+    offer: Offer,
     /// Largest number of hints so far.
     slots: u32,
     offers_cancel: bool,
@@ -96,14 +102,19 @@ impl Drop for RunningJob<'_> {
 }
 
 impl Server {
-    /// Creates a server that is not ready. `concurrency`: jobs that it takes at a time.
+    /// Creates a server that is not ready. `concurrency`: jobs that it takes at a time; `only`: the
+    /// models that the worker serves.
     ///
     /// # Errors
     /// The HTTP client cannot be created.
-    pub(super) fn new(options: Options, concurrency: usize) -> Result<Self, String> {
+    pub(super) fn new(
+        options: Options,
+        concurrency: usize,
+        only: ModelSelection,
+    ) -> Result<Self, String> {
         let base = match &options.target {
             Target::Running(url) => Some(url.clone()),
-            Target::Spawned { .. } => None,
+            Target::Spawned { .. } | Target::Fal(_) => None,
         };
         let inner = Inner {
             base,
@@ -115,6 +126,7 @@ impl Server {
             stop: CancellationToken::new(),
             restart: Notify::new(),
             concurrency,
+            only,
             state: watch::Sender::new(inner.state()),
             inner: Mutex::new(inner),
             probing: tokio::sync::Mutex::default(),
@@ -141,6 +153,27 @@ impl Server {
             .base
             .clone()
             .ok_or_else(|| inner.fault().unwrap_or_else(down))
+    }
+
+    /// Returns the names of the models that the worker serves on it, sorted; empty for any.
+    ///
+    /// # Errors
+    /// It lists none of those that the worker serves.
+    pub(super) fn models(&self) -> Result<Vec<String>, Fault> {
+        let listed = self.inner().offer.models.clone();
+        let Some(mut models) = listed else {
+            return self.only.names().map_err(|reason| down().because(reason));
+        };
+        models.retain(|model| self.only.allows(model));
+        match models.is_empty() {
+            true => Err(down().because("it lists no model that this worker serves")),
+            false => Ok(models),
+        }
+    }
+
+    /// Returns the JSON Schema of its inputs; `{}` for any.
+    pub(super) fn input_schema(&self) -> Value {
+        self.inner().offer.input_schema.clone()
     }
 
     /// Returns whether it holds what a job needs.
@@ -229,6 +262,7 @@ impl Server {
             Readiness::Ready => {
                 if self.is_down() {
                     self.ask_for_hints(&base).await;
+                    self.ask_for_offer(&base).await;
                 }
                 if let Ok(response) = &response {
                     self.observe(response, None);
@@ -252,6 +286,45 @@ impl Server {
         let in_body = in_body.and_then(|body| serde_json::from_slice::<Vec<String>>(&body).ok());
         let in_body = in_body.map(|names| hints::hints(names.iter().map(String::as_str)));
         self.change(|inner| inner.observe_hints(in_body.or(in_header), None));
+    }
+
+    /// Asks again for what a server that is ready lists.
+    pub(super) async fn refresh_offer(&self) {
+        if self.is_ready()
+            && !self.is_full()
+            && let Ok(base) = self.base()
+        {
+            self.ask_for_offer(&base).await;
+        }
+    }
+
+    /// Asks for the models and the inputs that the server lists. What it does not answer in time
+    /// stays as it was.
+    async fn ask_for_offer(&self, base: &Url) {
+        if let Some(body) = self.listed(base, "models").await {
+            let models = body.and_then(|body| offer::models(&body));
+            self.change(|inner| inner.offer.models = models);
+        }
+        if let Some(body) = self.listed(base, "openapi.json").await {
+            let document = body.and_then(|body| serde_json::from_slice(&body).ok());
+            let document = document.unwrap_or(Value::Null);
+            let schema = offer::input_schema(&document, &self.options.path);
+            self.change(|inner| inner.offer.input_schema = schema);
+        }
+    }
+
+    /// Returns the body at a path, within it `None` if there is no such path; `None` without a
+    /// response.
+    async fn listed(&self, base: &Url, path: &str) -> Option<Option<Vec<u8>>> {
+        let response = self
+            .client
+            .get(request::below(base, path), PROBE_TIMEOUT)
+            .await;
+        let response = response.ok()?;
+        match response.status() {
+            200..=299 => Some(response.body(offer::MAX_BYTES).await.ok()),
+            _ => Some(None),
+        }
     }
 
     /// Records why it takes no jobs. Its process may have ended, so its hints are forgotten.

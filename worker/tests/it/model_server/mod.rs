@@ -20,12 +20,7 @@ use crate::harness::{InProcess, World};
 fn config(world: &World, target: Target) -> Config {
     let mut config = world.config("a");
     config.engine.kind = EngineKind::Http;
-    config.engine.http = Some(Options {
-        target,
-        path: String::new(),
-        health_path: "health".to_owned(),
-        timeout: std::time::Duration::from_secs(60),
-    });
+    config.engine.http = Some(Options::new(target));
     config
 }
 

@@ -197,7 +197,7 @@ async fn a_server_that_does_not_respond_in_time_gets_another_attempt() {
     let stub = Stub::start().await;
     let mut config = config(&world, running(&stub));
     let options = config.engine.http.as_mut().unwrap();
-    options.timeout = std::time::Duration::from_millis(300);
+    options.timeout = Some(std::time::Duration::from_millis(300));
     let worker = world.worker_with(Default::default(), config).await;
     let topology = world.testbed.topology();
     let lane = topology.lane_queue(&world.app, Priority::Normal);
