@@ -99,9 +99,9 @@ dev/bench/peers/node_modules/ready: dev/bench/peers/package.json
 	cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
-bench-http: setup ## measures what the queue adds to a job of a model server, about 1 min; ARGS="--jobs 500"
+bench-http: setup-test ## measures what the queue adds to a job of a model server, and a router app of fal's package, about 2 min; ARGS="--jobs 500"
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
-	target/release/warmq-bench http $(ARGS)
+	target/release/warmq-bench http --python .venv-fal/bin/python $(ARGS)
 
 bench-engine: .venv-bench/ready ## times the engine beside Python's diffusers on the CPU, about 45 min; ARGS="--only sdxl-1024 --rounds 5"
 	$(CARGO) run --release -p warmq-diffusion --example bench_engine -- --device cpu --python .venv-bench/bin/python $(ARGS)

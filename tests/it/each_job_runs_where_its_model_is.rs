@@ -78,9 +78,8 @@ async fn a_job_waits_for_the_only_runner_with_its_model_to_restart() {
     // The other worker continues with its own models, and an unknown model is reported as such.
     let digits = system.submit_to(APP, "digits", input("digits")).await;
     system.succeeded(digits).await;
-    let unknown = system.submit_to(APP, "none", input("none")).await;
-    let unknown = system.ended(unknown).await;
-    assert_eq!(unknown.error.unwrap().status, 422);
+    let unknown = system.post(APP, &[], &input("none").to_string()).await;
+    assert_eq!(unknown.status, 422);
     let held = system.job(waiting).await;
     assert_eq!(held.state, JobState::Queued);
     let reason = held.hold.unwrap().reason;

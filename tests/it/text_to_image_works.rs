@@ -183,22 +183,31 @@ async fn models_beyond_the_memory_budget_evict_the_least_recently_used() {
 }
 
 #[tokio::test]
-async fn an_unknown_model_fails_its_job_and_names_the_known_ones() {
+async fn an_unknown_model_is_refused_and_the_known_ones_are_named() {
     let system = System::start().await;
     let _painter = painter(&system, &shipped_models()).await;
-    for hint in ["flux", "../shapes", ""] {
-        let id = system.submit_to(APP, hint, json!({"prompt": "a"})).await;
-        let job = system.ended(id).await;
-        assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
-        let result = system.get(&format!("/queue/{APP}/requests/{id}")).await;
-        assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert_eq!(result.body["detail"][0]["loc"], json!(["body", "model"]));
-        let message = result.body["detail"][0]["msg"].as_str().unwrap();
-        for known in [hint, "digits", "landscapes", "shapes"] {
-            assert!(message.contains(known), "{message}");
-        }
+    for model in ["flux", "../shapes"] {
+        let input = json!({"prompt": "a", "model": model}).to_string();
+        let answer = system.post(APP, &[], &input).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.body["detail"][0]["loc"], json!(["body", "model"]));
+        assert_names_models(&answer.body, model);
     }
+    // Without a model, only the engine can tell.
+    let id = system.submit_to(APP, "", json!({"prompt": "a"})).await;
+    let job = system.ended(id).await;
+    assert_eq!((job.state, job.attempt), (JobState::Failed, 1));
+    let result = system.get(&format!("/queue/{APP}/requests/{id}")).await;
+    assert_eq!(result.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_names_models(&result.body, "");
     system.cleanup().await;
+}
+
+fn assert_names_models(body: &Value, model: &str) {
+    let message = body["detail"][0]["msg"].as_str().unwrap();
+    for known in [model, "digits", "landscapes", "shapes"] {
+        assert!(message.contains(known), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -32,7 +32,8 @@ pub enum Command {
     /// Run a process of the bare transport of `peers`
     #[command(hide = true)]
     Bare(BareOptions),
-    /// Measure what the queue adds to a job of a model server, against calling the server directly
+    /// Measure what the queue adds to a job of a model server, and a router app to the job that it
+    /// submits
     Http(HttpOptions),
     /// Simulate every row of the targets, and print measures and targets
     Table(TableOptions),
@@ -305,6 +306,9 @@ pub struct HttpOptions {
     /// Jobs per round
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=100_000))]
     pub jobs: u64,
+    /// A Python with fal's package, to measure a router app as well
+    #[arg(long)]
+    pub python: Option<PathBuf>,
 }
 
 /// Options of `curves`.

@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | [`fal`] | fal's documented rule: decides each job on arrival, without state |
 //! | [`warm`] | holds jobs for warm runners: a state machine over events |
+//! | [`work`] | how long waiting jobs will occupy runners |
 
 pub mod fal;
 pub mod warm;
+pub mod work;

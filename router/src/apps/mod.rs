@@ -133,22 +133,18 @@ impl App {
         }
     }
 
-    /// Returns the models that the app's runners list, if `model` is not one of them.
-    pub fn models_without(&self, model: &Hint) -> Option<&BTreeSet<Hint>> {
-        let models = self.published.models.as_deref()?;
-        (!models.contains(model)).then_some(models)
+    /// Returns whether a runner of the app lists the model, or may load any.
+    pub fn lists(&self, model: &Hint) -> bool {
+        let models = self.published.models.as_deref();
+        models.is_none_or(|models| models.contains(model))
     }
 
-    /// Returns an app whose runners list these models; any, if there are none.
+    /// Returns an app without workers.
     #[cfg(test)]
-    pub(crate) fn for_tests(config: AppConfig, models: BTreeSet<Hint>) -> Self {
-        let models = (!models.is_empty()).then(|| Arc::new(models));
+    pub(crate) fn for_tests(config: AppConfig) -> Self {
         Self {
             config,
-            published: Published {
-                models,
-                ..Published::default()
-            },
+            published: Published::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use warmq_policy::work::HeldWork;
 use warmq_store::{CancellationStream, RunnerEvent, RunnerEvents};
 use warmq_types::ids::JobId;
 
@@ -69,10 +70,8 @@ pub(super) trait Placer {
         Ok(())
     }
 
-    /// Returns the number of jobs that it holds.
-    fn held(&self) -> usize {
-        0
-    }
+    /// Returns the work in the jobs that it holds.
+    fn held_work(&self) -> HeldWork;
 
     /// Returns whether it holds the job.
     fn holds(&self, _: JobId) -> bool {
@@ -163,8 +162,11 @@ impl DispatchLoop<'_> {
                 },
                 _ = tick.tick() => {
                     let low = lanes.low_waiting();
-                    let held = placer.held() + usize::from(low.is_some());
-                    reports.report_held(held, |job| low == Some(job) || placer.holds(job));
+                    let mut work = placer.held_work();
+                    if low.is_some() {
+                        work.add_job();
+                    }
+                    reports.report_held(work, |job| low == Some(job) || placer.holds(job));
                     placer.tick().await?;
                 }
                 () = until(deadline) => {

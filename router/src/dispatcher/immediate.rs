@@ -3,6 +3,7 @@
 
 use tokio_util::sync::CancellationToken;
 use warmq_policy::fal;
+use warmq_policy::work::HeldWork;
 use warmq_store::Claim;
 use warmq_types::job::Target;
 
@@ -47,6 +48,11 @@ impl Placer for Immediate<'_> {
 
     fn placed(&mut self) -> &mut Vec<PlacedJob> {
         &mut self.placed
+    }
+
+    fn held_work(&self) -> HeldWork {
+        let Dispatcher { shared, app, .. } = self.dispatcher;
+        HeldWork::empty(shared.apps.config(app).prior_run.as_secs_f64())
     }
 }
 

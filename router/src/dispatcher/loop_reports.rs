@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
+use warmq_policy::work::HeldWork;
 use warmq_types::ids::JobId;
 
 /// Reports in which a job must be missing before it counts as not held: it may have returned to its
@@ -19,8 +20,8 @@ pub(super) struct LoopReports {
 
 #[derive(Default)]
 struct HeldQuery {
-    /// Number of jobs that the loop holds.
-    held: usize,
+    /// The work in the jobs that the loop holds.
+    work: HeldWork,
     /// Queried jobs that the loop has not reported as held.
     jobs: Vec<JobId>,
     /// Reports still to come.
@@ -29,10 +30,10 @@ struct HeldQuery {
 
 impl LoopReports {
     /// Reports the held jobs; called every second.
-    pub(super) fn report_held(&self, held: usize, holds: impl Fn(JobId) -> bool) {
+    pub(super) fn report_held(&self, work: HeldWork, holds: impl Fn(JobId) -> bool) {
         let mut query = self.query();
         // The gauges show it.
-        if std::mem::replace(&mut query.held, held) != held {
+        if std::mem::replace(&mut query.work, work).jobs != work.jobs {
             self.wake();
         }
         if query.reports_left > 0 {
@@ -49,9 +50,9 @@ impl LoopReports {
         self.woken.send_replace(());
     }
 
-    /// Returns the number of held jobs of the last report.
-    pub(super) fn held(&self) -> usize {
-        self.query().held
+    /// Returns the work in the held jobs of the last report.
+    pub(super) fn held_work(&self) -> HeldWork {
+        self.query().work
     }
 
     /// Returns those of `jobs` that the session does not hold.
@@ -78,6 +79,13 @@ impl LoopReports {
 mod tests {
     use super::*;
 
+    fn held_jobs(jobs: usize) -> HeldWork {
+        HeldWork {
+            jobs,
+            ..HeldWork::default()
+        }
+    }
+
     #[tokio::test]
     async fn a_job_missing_in_two_reports_is_not_held() {
         let reports = LoopReports::default();
@@ -85,22 +93,22 @@ mod tests {
         let jobs = reports.not_held(vec![held, returned, lost]);
         let reported = async {
             tokio::task::yield_now().await;
-            reports.report_held(2, |job| job == held);
-            reports.report_held(2, |job| job == held || job == returned);
+            reports.report_held(held_jobs(2), |job| job == held);
+            reports.report_held(held_jobs(2), |job| job == held || job == returned);
         };
         let (not_held, ()) = tokio::join!(jobs, reported);
         assert_eq!(not_held, [lost]);
-        assert_eq!(reports.held(), 2);
+        assert_eq!(reports.held_work().jobs, 2);
     }
 
     #[test]
     fn a_changed_number_of_held_jobs_wakes_maintenance() {
         let reports = LoopReports::default();
-        reports.report_held(1, |_| true);
+        reports.report_held(held_jobs(1), |_| true);
         let woken = reports.activity();
-        reports.report_held(1, |_| true);
+        reports.report_held(held_jobs(1), |_| true);
         assert!(!woken.has_changed().unwrap());
-        reports.report_held(0, |_| true);
+        reports.report_held(held_jobs(0), |_| true);
         assert!(woken.has_changed().unwrap());
     }
 }

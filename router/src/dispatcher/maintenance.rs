@@ -70,7 +70,7 @@ impl Maintenance<'_> {
                 self.mark_lost_jobs().await?;
             }
             let counts = self.store.fleet().counts(self.app).await?;
-            gauges.show(reports.held(), counts);
+            gauges.show(reports.held_work(), counts);
             if counts.queued > 0 {
                 continue;
             }

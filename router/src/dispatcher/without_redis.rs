@@ -9,6 +9,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use warmq_policy::work::HeldWork;
 use warmq_store::Store;
 
 use super::Dispatcher;
@@ -64,6 +65,11 @@ impl Placer for WithoutRedis {
 
     fn placed(&mut self) -> &mut Vec<PlacedJob> {
         &mut self.placed
+    }
+
+    /// Without Redis nobody shows it.
+    fn held_work(&self) -> HeldWork {
+        HeldWork::default()
     }
 }
 

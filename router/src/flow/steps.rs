@@ -98,7 +98,7 @@ impl StepPreparer {
             headers: flow.headers.clone(),
         };
         match target {
-            SubmissionTarget::App(target) => Prepared::job(target, draft),
+            SubmissionTarget::App(target) => self.targets.job(&target, draft).await,
             SubmissionTarget::Flow(target) => Ok(Prepared::flow(target, draft, flow.routing)),
         }
     }

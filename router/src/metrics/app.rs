@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder};
 use metrics_exporter_prometheus::PrometheusRecorder;
+use warmq_policy::work::HeldWork;
 use warmq_store::{Counts, FreeRunner, Ran, RunnerEvent};
 use warmq_types::hint::Hint;
 use warmq_types::ids::AppId;
@@ -14,6 +15,7 @@ use super::labels::Labels;
 use super::names::{
     COLD_LOADS, DISPATCHED, FAULTY_RUNNERS, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS,
     LOAD, Metric, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SWAPS_AVOIDED, WARM_HITS,
+    WORK_PENDING,
 };
 
 /// An app's metrics. Clones count together.
@@ -83,6 +85,7 @@ impl AppMetrics {
             leader: gauge(&LEADER),
             held: gauge(&HELD_JOBS),
             queued: gauge(&QUEUED_JOBS),
+            work: gauge(&WORK_PENDING),
             idle: gauge(&IDLE_RUNNERS),
             live: gauge(&LIVE_RUNNERS),
             faulty: gauge(&FAULTY_RUNNERS),
@@ -123,16 +126,19 @@ pub struct Gauges {
     leader: Gauge,
     held: Gauge,
     queued: Gauge,
+    work: Gauge,
     idle: Gauge,
     live: Gauge,
     faulty: Gauge,
 }
 
 impl Gauges {
-    /// Sets the gauges. `held`: jobs that the dispatcher holds.
-    pub fn show(&self, held: usize, counts: Counts) {
-        self.held.set(held as f64);
+    /// Sets the gauges. `held`: the work in the jobs that the dispatcher holds.
+    pub fn show(&self, held: HeldWork, counts: Counts) {
+        let queued = usize::try_from(counts.queued).unwrap_or(usize::MAX);
+        self.held.set(held.jobs as f64);
         self.queued.set(counts.queued as f64);
+        self.work.set(held.of_waiting(queued));
         self.idle.set(counts.idle as f64);
         self.live.set(counts.live as f64);
         self.faulty.set(counts.faulty as f64);
@@ -142,7 +148,7 @@ impl Gauges {
 impl Drop for Gauges {
     fn drop(&mut self) {
         self.leader.set(0);
-        self.show(0, Counts::default());
+        self.show(HeldWork::default(), Counts::default());
     }
 }
 

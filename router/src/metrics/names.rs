@@ -48,6 +48,7 @@ pub(super) const GAUGES: [Metric; 6] = [
     LEADER,
     HELD_JOBS,
     QUEUED_JOBS,
+    WORK_PENDING,
     IDLE_RUNNERS,
     LIVE_RUNNERS,
     FAULTY_RUNNERS,
@@ -112,6 +113,11 @@ pub(super) const HELD_JOBS: Metric = Metric::count(
 );
 pub(super) const QUEUED_JOBS: Metric =
     Metric::count("warmq_queued_jobs", "Jobs that no runner has started yet.");
+pub(super) const WORK_PENDING: Metric = Metric::seconds(
+    "warmq_seconds_of_work_pending",
+    "Time that the jobs that no runner has started will occupy runners, loads included: by the \
+     measured times of their models.",
+);
 pub(super) const IDLE_RUNNERS: Metric =
     Metric::count("warmq_idle_runners", "Runners that can be claimed now.");
 pub(super) const LIVE_RUNNERS: Metric = Metric::count(

@@ -150,10 +150,16 @@ fn the_gauges_of_a_former_leader_are_zero() {
         idle: 2,
         queued: 7,
     };
-    gauges.show(5, counts);
+    let held = HeldWork {
+        jobs: 5,
+        total_s: 20.0,
+        run_s: 1.0,
+    };
+    gauges.show(held, counts);
     assert_line(&metrics, r#"warmq_leader{app="a/b"} 1"#);
     assert_line(&metrics, r#"warmq_held_jobs{app="a/b"} 5"#);
     assert_line(&metrics, r#"warmq_queued_jobs{app="a/b"} 7"#);
+    assert_line(&metrics, r#"warmq_seconds_of_work_pending{app="a/b"} 28"#);
     assert_line(&metrics, r#"warmq_faulty_runners{app="a/b"} 1"#);
     drop(gauges);
     assert_line(&metrics, r#"warmq_leader{app="a/b"} 0"#);

@@ -165,7 +165,7 @@ impl Submitter {
         let (prepared, max_queue_length) = match target {
             SubmissionTarget::App(target) => {
                 let bound = bound(target.app.config.max_queue_length);
-                (Prepared::job(target, request.draft)?, bound)
+                (self.targets.job(&target, request.draft).await?, bound)
             }
             SubmissionTarget::Flow(target) => {
                 let prepared = Prepared::flow(target, request.draft, routing);

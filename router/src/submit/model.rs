@@ -1,25 +1,30 @@
 //! Whether a runner of the app can load a job's model.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use warmq_types::hint::HintSource;
+use warmq_types::hint::{Hint, HintSource};
 use warmq_types::job::JobSpec;
 
 use super::SubmitError;
 use crate::apps::App;
 
-/// Refuses a job whose model no runner of the app lists. If the app waits for such models, the job
-/// gets that long to start.
+/// Refuses a job whose model no runner of the app lists: `listed`, any if `None`. If the app waits
+/// for such models, the job gets that long to start.
 ///
 /// # Errors
 /// [`SubmitError::UnknownModel`].
-pub(super) fn require_known(job: &mut JobSpec, app: &App) -> Result<(), SubmitError> {
-    let Some(model) = &job.hint else {
+pub(super) fn require_listed(
+    job: &mut JobSpec,
+    app: &App,
+    listed: Option<&BTreeSet<Hint>>,
+) -> Result<(), SubmitError> {
+    let (Some(model), Some(listed)) = (&job.hint, listed) else {
         return Ok(());
     };
-    let Some(known) = app.models_without(model) else {
+    if listed.contains(model) {
         return Ok(());
-    };
+    }
     match app.config.wait_for_model {
         Some(wait) => {
             job.start_timeout_ms = Some(shorter_ms(job.start_timeout_ms, wait));
@@ -31,7 +36,7 @@ pub(super) fn require_known(job: &mut JobSpec, app: &App) -> Result<(), SubmitEr
                 Some(HintSource::Input { .. }) => app.hint_path().cloned(),
                 _ => None,
             },
-            known: known.iter().map(ToString::to_string).collect(),
+            known: listed.iter().map(ToString::to_string).collect(),
         }),
     }
 }
@@ -43,11 +48,8 @@ fn shorter_ms(ms: Option<u64>, time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use serde_json::Value;
     use warmq_config::AppConfig;
-    use warmq_types::hint::Hint;
     use warmq_types::ids::AppId;
 
     use super::*;
@@ -61,11 +63,12 @@ mod tests {
             wait_for_model: wait.map(Duration::from_secs),
             ..AppConfig::default()
         };
-        let app = App::for_tests(config, listed);
+        let app = App::for_tests(config);
+        let listed = Some(&listed).filter(|listed| !listed.is_empty());
         let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), Value::Null);
         job.hint = Some(Hint::parse(model).unwrap());
         job.start_timeout_ms = Some(5000);
-        require_known(&mut job, &app).map(|()| job)
+        require_listed(&mut job, &app, listed).map(|()| job)
     }
 
     #[test]

@@ -7,7 +7,6 @@ use warmq_types::flow::Flow;
 use warmq_types::job::JobSpec;
 
 use super::SubmitError;
-use super::model::require_known;
 use super::options::{JobOptions, use_input_hint};
 use super::target::{FlowTarget, TargetApp};
 use crate::routing_config::RoutingConfig;
@@ -32,19 +31,18 @@ impl Prepared {
     /// Builds a job for the target app.
     ///
     /// # Errors
-    /// The hint in its input is invalid, or names a model that no runner lists.
-    pub(crate) fn job(target: TargetApp, draft: Draft) -> Result<Self, SubmitError> {
+    /// The hint in its input is invalid.
+    pub(crate) fn job(target: &TargetApp, draft: Draft) -> Result<Self, SubmitError> {
         let Draft { job, options, .. } = draft;
         let job = JobSpec {
-            app: target.id,
-            route: target.hops,
+            app: target.id.clone(),
+            route: target.hops.clone(),
             ..job
         };
         let mut job = options.apply(job, &target.app.config);
         if let Some(path) = target.app.hint_path() {
             use_input_hint(&mut job, path)?;
         }
-        require_known(&mut job, &target.app)?;
         Ok(Self { job, plan: None })
     }
 

@@ -11,6 +11,8 @@ use warmq_types::job::JobSpec;
 use warmq_types::route::{Hop, RouteKind};
 
 use super::SubmitError;
+use super::model::require_listed;
+use super::prepared::{Draft, Prepared};
 use super::request::Request;
 use crate::apps::{App, AppDirectory};
 use crate::large_json::LargeJsonPermit;
@@ -68,6 +70,29 @@ pub(crate) struct TargetResolver {
 impl TargetResolver {
     pub(super) fn new(apps: AppDirectory, store: Store) -> Self {
         Self { apps, store }
+    }
+
+    /// Builds a job for the target app, whose runners must list its model.
+    ///
+    /// # Errors
+    /// The hint in its input is invalid, or no runner lists it; Redis is unreachable.
+    pub(crate) async fn job(
+        &self,
+        target: &TargetApp,
+        draft: Draft,
+    ) -> Result<Prepared, SubmitError> {
+        let mut prepared = Prepared::job(target, draft)?;
+        let job = &mut prepared.job;
+        if job
+            .hint
+            .as_ref()
+            .is_some_and(|model| !target.app.lists(model))
+        {
+            // What is known of the app may be older than its newest runner.
+            let listed = self.store.fleet().all_models(&target.id).await?;
+            require_listed(job, &target.app, listed.as_ref())?;
+        }
+        Ok(prepared)
     }
 
     /// Resolves the target of a submission. A known one keeps its target, even if the declarations

@@ -73,6 +73,7 @@ const BLOCKS: [(&str, &str, Check); 20] = [
     ("docs/models-and-engines.md", "warmq-worker generate", Shell),
     ("docs/models-and-engines.md", "warmq-worker --app", Flags),
     ("docs/runner-protocol.md", "warmq-worker --engine", Flags),
+    ("docs/runner-protocol.md", "warmq-worker --app", Flags),
 ];
 
 /// A fenced block.

@@ -211,6 +211,25 @@ async fn router_apps_split_chain_fall_back_and_save_costs() {
 }
 
 #[tokio::test]
+async fn a_router_app_submits_with_the_key_of_its_worker() {
+    let key = format!("root:{}", "ab".repeat(32));
+    let system = System::with_config(&format!("admin_key = '{key}'")).await;
+    let app = |name, of: &str| class(&system, name, &format!("routers.py::{of}"), "none");
+    let _workers = [
+        started(&system, app("backend", "Backend")).await,
+        started(&system, app("cost", "Cost").env("WARMQ_KEY", &key)).await,
+    ];
+    let authorization = format!("Key {key}");
+    let headers = [("authorization", authorization.as_str())];
+    let input = json!({"prompt": "a cat"}).to_string();
+    let response = system
+        .http(Method::POST, "/run/acme/cost", &headers, input)
+        .await;
+    assert_eq!(response.body["version"], "cheap", "{}", response.status);
+    system.cleanup().await;
+}
+
+#[tokio::test]
 async fn an_app_that_cannot_run_says_why() {
     let system = System::start().await;
     for (name, of, reason) in [

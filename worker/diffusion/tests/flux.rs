@@ -1,5 +1,5 @@
 //! FLUX.1 computes the same as Python's diffusers and transformers, stage by stage.
-//! models/train/references.py wrote the references, with tiny networks.
+//! models/references/flux.py wrote the references, with tiny networks.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
 //! Parts of a picture are redrawn as by Python's diffusers, by UNets made for it and by others.
-//! models/train/inpainting.py wrote the references, with tiny networks.
+//! models/references/inpainting.py wrote the references, with tiny networks.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
 //! Stable Diffusion XL computes the same as Python's diffusers and transformers, stage by stage.
-//! models/train/sdxl.py wrote the references, with tiny networks.
+//! models/references/sdxl.py wrote the references, with tiny networks.
 
 #![allow(
     clippy::unwrap_used,

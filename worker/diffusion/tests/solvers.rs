@@ -1,5 +1,5 @@
 //! Pipelines with a UNet compute the same as Python's with each scheduler, for each task.
-//! models/train/solvers.py wrote the references, with tiny networks. `--nocapture` prints the
+//! models/references/solvers.py wrote the references, with tiny networks. `--nocapture` prints the
 //! distances, which docs/benchmarks/parity.md lists.
 
 #![allow(

@@ -74,6 +74,8 @@ use warmq_types::job::Priority;
 use warmq_types::tier::Tier;
 use window::{HeldJob, Window};
 
+use crate::work::HeldWork;
+
 /// State of the policy for one app.
 #[derive(Debug, Clone)]
 pub struct Warm {
@@ -151,6 +153,24 @@ impl Warm {
     /// Returns the number of held jobs.
     pub fn held(&self) -> usize {
         self.window.len()
+    }
+
+    /// Returns the work in the held jobs, by the estimates: their runs, and a load of each model
+    /// that no runner has on its device.
+    pub fn held_work(&self) -> HeldWork {
+        let mut work = HeldWork::empty(self.estimates.any_run_s());
+        for (model, count) in self.window.counts() {
+            let (run_s, load_s) = match model {
+                Some(model) if self.fleet.copies(model) == 0 => {
+                    (self.estimates.run_s(model), self.estimates.load_s(model))
+                }
+                Some(model) => (self.estimates.run_s(model), 0.0),
+                None => (self.estimates.any_run_s(), 0.0),
+            };
+            work.jobs += count;
+            work.total_s += count as f64 * run_s + load_s;
+        }
+        work
     }
 
     /// Returns whether a runner is idle in the policy's view.

@@ -80,6 +80,22 @@ impl Window {
         }
     }
 
+    /// Returns how many jobs need each model, with `None` for those without a hint.
+    pub fn counts(&self) -> impl Iterator<Item = (Option<Model>, usize)> {
+        let lanes = [&self.normal, &self.low];
+        let models = lanes.map(|lane| lane.by_model.len()).into_iter().max();
+        let of_model = move |index: usize| {
+            let queues = lanes.iter().filter_map(|lane| lane.by_model.get(index));
+            let model = Model(u32::try_from(index).unwrap_or(u32::MAX));
+            (Some(model), queues.map(BTreeSet::len).sum())
+        };
+        let without_hint = lanes.iter().map(|lane| lane.without_hint.len()).sum();
+        (0..models.unwrap_or_default())
+            .map(of_model)
+            .chain([(None, without_hint)])
+            .filter(|(_, count)| *count > 0)
+    }
+
     /// Returns the next position for a job accepted at `since_s`.
     pub fn next_position(&mut self, since_s: f64) -> QueuePosition {
         self.count += 1;

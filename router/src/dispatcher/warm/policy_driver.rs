@@ -6,6 +6,7 @@ use lapin::options::BasicAckOptions;
 use tokio::time::Instant;
 use warmq_broker::has_returned;
 use warmq_policy::warm::{Arrival, Command, Constants, Event, Runner, SendCommand, Warm, Why};
+use warmq_policy::work::HeldWork;
 use warmq_store::RunnerEvent;
 use warmq_types::ids::{JobId, RunnerId};
 use warmq_types::tier::Tier;
@@ -117,15 +118,15 @@ impl Placer for PolicyDriver<'_> {
         // Redis counts the runners of pending claims as idle.
         self.execute().await?;
         let was_active = std::mem::take(&mut self.is_active);
-        if was_active || self.held() > 0 || self.compared.elapsed() >= IDLE_INTERVAL {
+        if was_active || self.policy.held() > 0 || self.compared.elapsed() >= IDLE_INTERVAL {
             self.compare().await?;
         }
         self.return_oldest().await?;
         self.save_statistics().await
     }
 
-    fn held(&self) -> usize {
-        self.policy.held()
+    fn held_work(&self) -> HeldWork {
+        self.policy.held_work()
     }
 
     fn holds(&self, job: JobId) -> bool {

@@ -80,7 +80,7 @@ fn a_perfect_prediction_leads_back_to_the_picture_from_any_step() {
     }
 }
 
-/// What Python's diffusers computed; written by models/train/schedules.py.
+/// What Python's diffusers computed; written by models/references/schedules.py.
 #[derive(Deserialize)]
 struct Reference {
     class: String,

@@ -1,6 +1,6 @@
 //! Weights that both Python and Rust can compute, so that no file has to store them: the number at
 //! `index` of a tensor is that of SplitMix64 (Steele et al., 2014) at the state
-//! `fnv1a(name) + (index + 1) · 2⁶⁴/φ`. See models/train/keyed.py.
+//! `fnv1a(name) + (index + 1) · 2⁶⁴/φ`. See models/references/keyed.py.
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 

@@ -64,6 +64,7 @@ pub async fn check(options: Options, input: Value) -> Result<Vec<Finding>, Strin
     {
         return Ok(findings);
     }
+    findings.extend([models(&server), inputs(&server)]);
     let mut events = 0_usize;
     let mut on_event = |_| events += 1;
     let app = AppId::parse("warmq/check").map_err(|error| error.to_string())?;
@@ -143,6 +144,32 @@ fn hints(server: &Server) -> Finding {
         (true, names) => (Grade::Passed, names.join(", ")),
     };
     finding("hints", grade, details)
+}
+
+fn models(server: &Server) -> Finding {
+    let (grade, details) = match server.models() {
+        Ok(names) if names.is_empty() => (
+            Grade::Optional,
+            "no GET /models: jobs with any hint arrive".to_owned(),
+        ),
+        Ok(names) => (Grade::Passed, names.join(", ")),
+        Err(fault) => (Grade::Failed, fault.details),
+    };
+    finding("models", grade, details)
+}
+
+fn inputs(server: &Server) -> Finding {
+    let (grade, details) = match server.input_schema() {
+        Value::Object(schema) if !schema.is_empty() => (
+            Grade::Passed,
+            "checked before they arrive, by /openapi.json",
+        ),
+        _ => (
+            Grade::Optional,
+            "no /openapi.json with JSON bodies: inputs arrive unchecked",
+        ),
+    };
+    finding("inputs", grade, details.to_owned())
 }
 
 async fn unknown_endpoint(server: &Server, job: &JobSpec) -> Finding {

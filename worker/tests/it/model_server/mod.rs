@@ -1,6 +1,7 @@
 //! Engine `http` on a real server that misbehaves on demand: each test is a sentence of
 //! docs/runner-protocol.md.
 
+mod offer;
 mod process;
 mod readiness;
 mod results;

@@ -112,6 +112,25 @@ async fn a_spawned_server_that_hangs_or_asks_for_it_is_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spawned_server_that_does_not_get_ready_in_time_is_restarted() {
+    let world = World::new().await;
+    // Ready at the second start.
+    let marker = world.testbed.folder().join("started");
+    let script = script(&world);
+    let command = format!(
+        "test -e {marker} && exec python3 {script} $0; touch {marker}; exec sleep 60",
+        marker = marker.display(),
+        script = script.display()
+    );
+    let mut config = config(&world, spawned(&["sh", "-c", &command, "{port}"]));
+    let options = config.engine.http.as_mut().unwrap();
+    options.startup_timeout = Some(std::time::Duration::from_secs(1));
+    let worker = world.worker_that_may_fail(Default::default(), config);
+    world.idle("a").await;
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_does_not_exist_is_refused_at_the_start() {
     let world = World::new().await;
     let target = spawned(&["no-such-program", "{port}"]);

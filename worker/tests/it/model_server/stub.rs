@@ -24,6 +24,9 @@ pub struct Behaviour {
     pub headers: Mutex<Vec<(String, Vec<u8>)>>,
     /// Body of `GET /hints`; 404 without.
     pub hints: Mutex<Option<String>>,
+    /// JSON of `GET /models` and `GET /openapi.json`; 404 without.
+    pub models: Mutex<Option<Value>>,
+    pub openapi: Mutex<Option<Value>>,
     /// Status of `GET /health`; 0 means 200.
     pub health: AtomicU16,
     /// Whether probes are never answered.
@@ -124,6 +127,8 @@ async fn respond(
             Some(hints) => hints.into_response(),
             None => status(404),
         },
+        (Method::GET, "/models") => listed(&behaviour.models),
+        (Method::GET, "/openapi.json") => listed(&behaviour.openapi),
         (method, path) => {
             let request = format!("{method} {path}");
             behaviour.requests.lock().unwrap().push(request);
@@ -139,6 +144,13 @@ async fn respond(
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+fn listed(list: &Mutex<Option<Value>>) -> Response {
+    match list.lock().unwrap().clone() {
+        Some(list) => axum::Json(list).into_response(),
+        None => status(404),
+    }
 }
 
 fn status(code: u16) -> Response {

@@ -1,7 +1,7 @@
 """Writes worker/diffusion/tests/references/solvers.safetensors: what diffusers' pipelines with a
 UNet compute with each scheduler, for each task.
 
-    python -m models.train.solvers
+    python -m models.references.solvers
 
 The models are those of the other references, with the same weights (keyed.py).
 """
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from . import keyed
 from .inpainting import GUIDANCE
-from .references import TARGET
+from .__main__ import TARGET
 from .tiny import CELL, HEIGHT, PROMPT, STEPS, STRENGTH, WIDTH, encoded, generator, quiet
 
 SEED = 5  # of the noise that some solvers add

@@ -1,7 +1,7 @@
 """Writes worker/diffusion/tests/schedules.json: what diffusers' schedulers compute of a prediction
 that both sides compute alike.
 
-    python -m models.train.schedules
+    python -m models.references.schedules
 """
 
 import json

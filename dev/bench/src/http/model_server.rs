@@ -5,16 +5,16 @@
 //! at a time and end at once: RabbitMQ, Redis, a router and a worker are between.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use warmq_testkit::{Deployment, Testbed, WorkerOptions, eventually};
-use warmq_types::ids::AppId;
+use warmq_testkit::{Deployment, Testbed, WorkerOptions};
 
+use super::until_idle;
 use crate::args::HttpOptions;
 use crate::routes::client::SubmitClient;
 use crate::routes::times::Times;
@@ -29,25 +29,17 @@ const RESPONSE: &[u8] =
 /// Size limit of a request, bytes.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 
-/// Timeout for the runner to become idle.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Jobs before the first measured one.
 const WARM_UP_JOBS: u64 = 20;
 
 /// Measures and prints.
-pub fn print(options: &HttpOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(measure(options))
-}
-
-async fn measure(options: &HttpOptions) -> anyhow::Result<()> {
+pub(super) async fn measure(options: &HttpOptions) -> anyhow::Result<()> {
     let server = Server::start().await?;
     let testbed = Testbed::builder().start().await?;
     let upstream = format!("--upstream={}", server.url);
     let worker = WorkerOptions::of("http", "server", APP).args([upstream]);
     let deployment = Deployment::start(&testbed, [worker]).await?;
-    idle(&testbed).await?;
+    until_idle(&testbed, APP).await?;
     let measured = rounds(options, &server, deployment.router.url()).await;
     deployment.stop().await;
     testbed.cleanup().await?;
@@ -104,15 +96,6 @@ async fn queued(client: &SubmitClient, server: &Server, jobs: u64) -> anyhow::Re
         times.push(server.last_arrival_since(begun)?);
     }
     Ok(times)
-}
-
-async fn idle(testbed: &Testbed) -> anyhow::Result<()> {
-    let app = AppId::parse(APP)?;
-    let idle = eventually("the runner is idle", IDLE_TIMEOUT, async || {
-        let runners = testbed.store().fleet().runners(&app).await.ok()?;
-        runners.iter().any(|runner| runner.idle).then_some(())
-    });
-    Ok(idle.await?)
 }
 
 /// A server that responds at once and records when the latest job arrived.

@@ -8,7 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from . import keyed, tokenizer
+from ..train import tokenizer
+from . import keyed
 
 PROMPT = "a red circle on a blue background, naïve style ☂"
 WORDS = [

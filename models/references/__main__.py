@@ -1,7 +1,7 @@
 """Writes worker/diffusion/tests/references: what diffusers' pipelines of families other than
 Stable Diffusion compute, with tiny networks.
 
-    python -m models.train.references
+    python -m models.references
 
 A family is a function in `FAMILIES`: it writes a pipeline to a folder and returns what tests
 compare. The folder is kept without weights: those are computed from their names (keyed.py).
