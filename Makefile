@@ -42,7 +42,7 @@ fuzz: setup-test ## fuzzes the HTTP API by its OpenAPI document; ARGS="--seed 7 
 	target/debug/warmq-fuzz $(ARGS)
 
 # Tools that are missing are installed in CI (CI=true); elsewhere their checks are skipped.
-lint: ## rustfmt, clippy, shellcheck, cargo-deny
+lint: ## rustfmt, clippy, shellcheck, promtool, cargo-deny
 	@deploy/setup.sh build $(if $(CI),lint)
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo 'lint: rustfmt is missing: rustup component add rustfmt'; exit 1; }
 	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo 'lint: clippy is missing: rustup component add clippy'; exit 1; }
@@ -50,6 +50,8 @@ lint: ## rustfmt, clippy, shellcheck, cargo-deny
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck -x $(SCRIPTS); \
 	else echo 'lint: NOT CHECKED: shell scripts (no shellcheck; `deploy/setup.sh lint` installs it)'; fi
+	@if command -v promtool >/dev/null; then promtool check rules deploy/monitoring/warmq.rules.yml && promtool test rules deploy/monitoring/warmq.rules.test.yml; \
+	else echo 'lint: NOT CHECKED: alert rules (no promtool; `deploy/setup.sh lint` installs it)'; fi
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; \
 	else echo 'lint: NOT CHECKED: licences and advisories (no cargo-deny; `deploy/setup.sh lint` installs it)'; fi
 

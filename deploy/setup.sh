@@ -8,7 +8,7 @@
 #              installed and started here. The settings of a server that exists are never touched.
 #   test       cargo-nextest; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules;
 #              fal's package, torch and diffusers (2.5 GB to download), into .venv-fal
-#   lint       rustfmt, clippy, cargo-deny, shellcheck
+#   lint       rustfmt, clippy, cargo-deny, shellcheck, promtool
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -217,6 +217,8 @@ check_lint_tools() {
     # A machine that has no Debian packages can check all the rest; `make lint` names what it left out.
     has shellcheck || (apt_install shellcheck) || true
     if has shellcheck; then say "shellcheck $(shellcheck --version | sed -n 's/^version: //p')"; fi
+    has promtool || (apt_install prometheus) || true
+    if has promtool; then say "$(promtool --version 2>&1 | head -n 1)"; fi
 }
 
 [ $# -gt 0 ] || set -- build services

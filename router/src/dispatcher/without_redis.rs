@@ -67,7 +67,7 @@ impl Placer for WithoutRedis {
         &mut self.placed
     }
 
-    /// Without Redis nobody shows it.
+    /// No metric has it: without Redis the number of waiting jobs is unknown.
     fn held_work(&self) -> HeldWork {
         HeldWork::default()
     }

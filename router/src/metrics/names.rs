@@ -44,7 +44,7 @@ pub(super) const COUNTERS: [Metric; 9] = [
 pub(super) const HISTOGRAMS: [Metric; 2] = [HOLD, LOAD];
 
 /// Gauges, per app.
-pub(super) const GAUGES: [Metric; 6] = [
+pub(super) const GAUGES: [Metric; 7] = [
     LEADER,
     HELD_JOBS,
     QUEUED_JOBS,

@@ -1,3 +1,4 @@
+use warmq_policy::work::HeldWork;
 use warmq_store::{Counts, FreeRunner, Ran, RunnerEvent};
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;

@@ -190,4 +190,12 @@ fn operations_lists_every_metric_and_no_other() {
     let metrics = all(&source, "\"warmq_", is_part);
     let text = document("docs/operations.md");
     assert_eq!(all(&text, "`warmq_", is_part), metrics);
+
+    // Rules may use parts of a histogram, and label the results of others with a level before.
+    let rules = document("deploy/monitoring/warmq.rules.yml");
+    let used = all(&rules, "(warmq_", is_part);
+    assert!(used.len() > 5, "{used:?}");
+    for name in used {
+        assert!(metrics.contains(&name), "no metric is warmq_{name}");
+    }
 }

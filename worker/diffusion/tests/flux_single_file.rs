@@ -1,5 +1,5 @@
 //! A single file of FLUX.1's transformer as published draws the same pictures as the folder in
-//! diffusers' layout. models/references/flux_layout.py wrote the layout down, by diffusers' conversion.
+//! diffusers' layout. models/references/flux_layout.py wrote the layout, by diffusers' conversion.
 
 #![allow(
     clippy::unwrap_used,
