@@ -268,11 +268,13 @@ impl World {
     }
 
     pub async fn reached(&self, job: &JobSpec, state: JobState) -> JobRecord {
-        self.until(&format!("the job is {state}"), async || {
-            let record = self.record(job).await?;
-            (record.state == state).then_some(record)
+        let mut last = None;
+        let reached = eventually(&format!("the job is {state}"), TIMEOUT, async || {
+            last = self.record(job).await;
+            last.clone().filter(|record| record.state == state)
         })
-        .await
+        .await;
+        reached.unwrap_or_else(|error| panic!("{error}: {last:?}"))
     }
 
     /// Consumes and acknowledges the messages of a queue.

@@ -12,12 +12,21 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 const MAX_MODELS: usize = 4096;
 
 /// What a server lists.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Offer {
     /// Names of models, sorted; `None` if it lists none, and so may load any.
     pub(super) models: Option<Vec<String>>,
     /// JSON Schema of the inputs; `{}` for any.
     pub(super) input_schema: Value,
+}
+
+impl Default for Offer {
+    fn default() -> Self {
+        Self {
+            models: None,
+            input_schema: json!({}),
+        }
+    }
 }
 
 /// Parses the response to `GET /models`: a JSON list of names. `None` if it is anything else.

@@ -1,7 +1,7 @@
 //! The model server that all runners of a worker share: its address, readiness and hints.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -26,6 +26,10 @@ use crate::fault::Fault;
 
 /// Timeout of a probe. With the interval of probes, a silent server leaves the idle set within 2 s.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Minimum interval between questions for what the server lists: with its probes, a self-test then
+/// takes 3 s at most.
+const OFFER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Timeout for posting a cancellation, which is best effort.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,6 +70,8 @@ struct Inner {
     readiness: State,
     hints: Hints,
     offer: Offer,
+    /// When the server was last asked for it.
+    offer_asked: Option<Instant>,
     /// Largest number of hints so far.
     slots: u32,
     offers_cancel: bool,
@@ -261,8 +267,7 @@ impl Server {
             Readiness::NotReady(reason) => self.down(reason),
             Readiness::Ready => {
                 if self.is_down() {
-                    self.ask_for_hints(&base).await;
-                    self.ask_for_offer(&base).await;
+                    tokio::join!(self.ask_for_hints(&base), self.ask_for_offer(&base));
                 }
                 if let Ok(response) = &response {
                     self.observe(response, None);
@@ -288,10 +293,12 @@ impl Server {
         self.change(|inner| inner.observe_hints(in_body.or(in_header), None));
     }
 
-    /// Asks again for what a server that is ready lists.
+    /// Asks again for what a server that is ready lists, unless it was asked just now.
     pub(super) async fn refresh_offer(&self) {
+        let is_recent = |asked: Instant| asked.elapsed() < OFFER_INTERVAL;
         if self.is_ready()
             && !self.is_full()
+            && !self.inner().offer_asked.is_some_and(is_recent)
             && let Ok(base) = self.base()
         {
             self.ask_for_offer(&base).await;
@@ -301,11 +308,17 @@ impl Server {
     /// Asks for the models and the inputs that the server lists. What it does not answer in time
     /// stays as it was.
     async fn ask_for_offer(&self, base: &Url) {
-        if let Some(body) = self.listed(base, "models").await {
+        self.inner().offer_asked = Some(Instant::now());
+        let lists = (
+            self.listed(base, "models"),
+            self.listed(base, "openapi.json"),
+        );
+        let (models, document) = tokio::join!(lists.0, lists.1);
+        if let Some(body) = models {
             let models = body.and_then(|body| offer::models(&body));
             self.change(|inner| inner.offer.models = models);
         }
-        if let Some(body) = self.listed(base, "openapi.json").await {
+        if let Some(body) = document {
             let document = body.and_then(|body| serde_json::from_slice(&body).ok());
             let document = document.unwrap_or(Value::Null);
             let schema = offer::input_schema(&document, &self.options.path);
