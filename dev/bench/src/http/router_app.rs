@@ -21,6 +21,9 @@ const ROUTER: &str = "bench/router";
 /// Jobs at a time: `max_multiplexing` of both apps.
 const CONCURRENT: usize = 50;
 
+/// Jobs per measure.
+const MIN_JOBS: usize = 10;
+
 /// Measures and prints. `python` has fal's package.
 pub(super) async fn measure(options: &HttpOptions, python: &Path) -> anyhow::Result<()> {
     let python = std::path::absolute(python).context("the path of Python")?;
@@ -60,46 +63,69 @@ fn runner_name(app: &str) -> String {
 }
 
 async fn rounds(options: &HttpOptions, client: &SubmitClient) -> anyhow::Result<()> {
-    together(client, ROUTER).await?;
-    let (mut added_p50_ms, mut added_p95_ms) = (Vec::new(), Vec::new());
-    println!("ms of {CONCURRENT} jobs at a time, of 500 ms each   p50     p95     p99");
+    together(client, ROUTER, CONCURRENT).await?;
+    let mut added = [1, CONCURRENT].map(|at_a_time| (at_a_time, Added::default()));
+    println!("ms of a job of 500 ms                     p50     p95     p99");
     for round in 1..=options.rounds {
-        let direct = together(client, BACKEND).await?;
-        let routed = together(client, ROUTER).await?;
-        for (name, times) in [("to the backend", direct), ("by the router app", routed)] {
-            println!(
-                "round {round}, {name:<20} {:>18.0} {:>7.0} {:>7.0}",
-                times.p50_ms, times.p95_ms, times.p99_ms
-            );
+        for (at_a_time, added) in &mut added {
+            let direct = in_batches(client, BACKEND, *at_a_time).await?;
+            let routed = in_batches(client, ROUTER, *at_a_time).await?;
+            for (name, times) in [("to the backend", direct), ("by the router app", routed)] {
+                println!(
+                    "round {round}, {at_a_time:>2} at a time, {name:<17} {:>7.0} {:>7.0} {:>7.0}",
+                    times.p50_ms, times.p95_ms, times.p99_ms
+                );
+            }
+            added.p50_ms.push(routed.p50_ms - direct.p50_ms);
+            added.p95_ms.push(routed.p95_ms - direct.p95_ms);
         }
-        added_p50_ms.push(routed.p50_ms - direct.p50_ms);
-        added_p95_ms.push(routed.p95_ms - direct.p95_ms);
     }
-    let median = |added: &mut Vec<f64>| {
-        added.sort_by(f64::total_cmp);
-        quantile(added, 0.5)
-    };
-    println!(
-        "added by the router app, medians of {} rounds: p50 {:.0} ms, p95 {:.0} ms \
-         (fal's documentation: under 100 ms)",
-        options.rounds,
-        median(&mut added_p50_ms),
-        median(&mut added_p95_ms)
-    );
+    for (at_a_time, mut added) in added {
+        println!(
+            "added by the router app, {at_a_time} at a time, medians of {} rounds: p50 {:.0} ms, \
+             p95 {:.0} ms (fal's documentation: under 100 ms)",
+            options.rounds,
+            median(&mut added.p50_ms),
+            median(&mut added.p95_ms)
+        );
+    }
     Ok(())
 }
 
-/// Runs many jobs at a time.
-async fn together(client: &SubmitClient, app: &str) -> anyhow::Result<Quantiles> {
-    let jobs = (0..CONCURRENT).map(async |index| {
+/// What the router app adds in each round.
+#[derive(Default)]
+struct Added {
+    p50_ms: Vec<f64>,
+    p95_ms: Vec<f64>,
+}
+
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    quantile(numbers, 0.5)
+}
+
+/// Runs at least [`MIN_JOBS`], some at a time.
+async fn in_batches(
+    client: &SubmitClient,
+    app: &str,
+    at_a_time: usize,
+) -> anyhow::Result<Quantiles> {
+    let mut times = Times::default();
+    for _ in 0..MIN_JOBS.div_ceil(at_a_time) {
+        for ms in together(client, app, at_a_time).await? {
+            times.push(ms);
+        }
+    }
+    Ok(times.quantiles())
+}
+
+/// Runs jobs, all at a time, and returns how long each took, ms.
+async fn together(client: &SubmitClient, app: &str, jobs: usize) -> anyhow::Result<Vec<f64>> {
+    let jobs = (0..jobs).map(async |index| {
         let begun = Instant::now();
         let input = json!({"prompt": index.to_string()});
         client.run(app, &input).await?;
         anyhow::Ok(begun.elapsed().as_secs_f64() * 1000.0)
     });
-    let mut times = Times::default();
-    for ms in try_join_all(jobs).await? {
-        times.push(ms);
-    }
-    Ok(times.quantiles())
+    try_join_all(jobs).await
 }
