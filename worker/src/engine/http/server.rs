@@ -13,7 +13,7 @@ use warmq_types::hint::Hint;
 use warmq_types::ids::JobId;
 use warmq_types::job::Timings;
 
-use super::client::{Client, Response};
+use super::client::{Client, Error, Response};
 use super::durations::Durations;
 use super::hints::{self, Hints};
 use super::offer::{self, Offer};
@@ -326,7 +326,7 @@ impl Server {
         }
     }
 
-    /// Returns the body at a path, within it `None` if there is no such path; `None` without a
+    /// Returns the body at a path, within it `None` if there is none to read; `None` without a
     /// response.
     async fn listed(&self, base: &Url, path: &str) -> Option<Option<Vec<u8>>> {
         let response = self
@@ -335,7 +335,13 @@ impl Server {
             .await;
         let response = response.ok()?;
         match response.status() {
-            200..=299 => Some(response.body(offer::MAX_BYTES).await.ok()),
+            200..=299 => match response.body(offer::MAX_BYTES).await {
+                Ok(body) => Some(Some(body)),
+                Err(Error::TooLarge { .. }) => Some(None),
+                Err(_) => None,
+            },
+            // Fails for now.
+            500..=599 => None,
             _ => Some(None),
         }
     }
