@@ -26,7 +26,10 @@ pub(super) async fn watch(server: Arc<Server>, hang_grace: Duration) {
         if starts != process.starts {
             process = Observed::new(starts, startup_timeout);
         }
-        if server.is_ready() {
+        // It may have been ready between two ticks only: a self-test probes it as well.
+        let is_first = server.was_ready() && !process.was_ready;
+        process.was_ready |= is_first;
+        if server.is_ready() || is_first {
             process.ready_by = Instant::now() + hang_grace;
         } else if process.ready_by < Instant::now() {
             // Once: its successor has a deadline of its own.
@@ -42,6 +45,8 @@ struct Observed {
     starts: u64,
     /// It is restarted if it is not ready by then.
     ready_by: Instant,
+    /// Whether it was seen to have been ready.
+    was_ready: bool,
 }
 
 impl Observed {
@@ -49,6 +54,7 @@ impl Observed {
         Self {
             starts,
             ready_by: Instant::now() + startup_timeout,
+            was_ready: false,
         }
     }
 }

@@ -65,6 +65,8 @@ struct Inner {
     base: Option<Url>,
     /// Number of processes that were started.
     starts: u64,
+    /// Whether the process has been ready.
+    was_ready: bool,
     /// Why the previous process ended, until the next one is ready.
     last_exit: Option<String>,
     readiness: State,
@@ -357,6 +359,7 @@ impl Server {
             Ok(base) => {
                 inner.base = Some(base);
                 inner.starts += 1;
+                inner.was_ready = false;
                 inner.down("is starting".to_owned());
             }
             Err(reason) => {
@@ -370,6 +373,11 @@ impl Server {
     /// Returns the number of processes that were started.
     pub(super) fn starts(&self) -> u64 {
         self.inner().starts
+    }
+
+    /// Returns whether it has been ready since its process was started.
+    pub(super) fn was_ready(&self) -> bool {
+        self.inner().was_ready
     }
 
     fn is_down(&self) -> bool {
@@ -427,6 +435,7 @@ impl Inner {
     fn ready(&mut self) {
         if let State::Down(_) = self.readiness {
             self.readiness = State::Ready;
+            self.was_ready = true;
             self.last_exit = None;
         }
     }
