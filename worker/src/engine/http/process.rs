@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use url::Url;
 use warmq_process::retry::Delays;
@@ -24,6 +25,9 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process that ran for this long is restarted without delay.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Timeout for the last lines of a process that exited.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Length limit of a line of output, bytes; the rest of the line is dropped.
 const MAX_LINE_BYTES: usize = 8 << 10;
@@ -119,6 +123,7 @@ impl Process {
     async fn until_exit(&self, running: &mut Running) -> String {
         tokio::select! {
             exited = running.child.wait() => {
+                running.read_output().await;
                 let how = exited.map_or_else(|error| error.to_string(), exit);
                 match running.last_line() {
                     Some(line) => format!("{how}: {line}"),
@@ -155,13 +160,14 @@ impl Process {
         end_with_worker(&mut command);
         let mut child = command.spawn().map_err(SpawnError::Program)?;
         let last_line = Arc::new(Mutex::new(None));
-        for output in [
+        let outputs = [
             child.stdout.take().map(boxed),
             child.stderr.take().map(boxed),
-        ] {
+        ];
+        let outputs = outputs.map(|output| {
             let (server, last_line) = (self.server.clone(), last_line.clone());
-            tokio::spawn(log(server, output, last_line));
-        }
+            tokio::spawn(log(server, output, last_line))
+        });
         tracing::info!(pid = child.id(), %url, "started the model server");
         // A request to restart the previous process.
         let _ = self.server.restart.notified().now_or_never();
@@ -169,6 +175,7 @@ impl Process {
         Ok(Running {
             group: child.id().map(|id| Pid::from_raw(id.cast_signed())),
             child,
+            outputs,
             last_line,
         })
     }
@@ -178,10 +185,20 @@ impl Process {
 struct Running {
     child: Child,
     group: Option<Pid>,
+    /// Tasks that log its standard output and error.
+    outputs: [JoinHandle<()>; 2],
     last_line: Arc<Mutex<Option<String>>>,
 }
 
 impl Running {
+    /// Waits until the output of a process that exited is logged; not for what its children write.
+    async fn read_output(&mut self) {
+        let [stdout, stderr] = &mut self.outputs;
+        let read = async { tokio::join!(stdout, stderr) };
+        // Late lines are logged, but are no reason for the exit.
+        let _ = tokio::time::timeout(OUTPUT_TIMEOUT, read).await;
+    }
+
     fn last_line(&self) -> Option<String> {
         let line = self.last_line.lock();
         line.unwrap_or_else(PoisonError::into_inner).clone()
