@@ -218,26 +218,26 @@ impl Fleet<'_> {
 
     /// Returns the models that a runner of the app can load, or recently could.
     pub async fn models(self, app: &AppId) -> Result<Vec<Hint>, Error> {
-        let key = self.keys.models(app);
-        let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
-        Ok((names.iter())
-            .filter_map(|name| Hint::parse(name).ok())
-            .collect())
+        let names = self.model_names(app).await?;
+        let names = names.iter().filter_map(|name| Hint::parse(name).ok());
+        Ok(names.collect())
     }
 
     /// Returns the models as [`Self::models`] does; `None` if a runner can load any, or recently
     /// could, or no runner has registered.
     pub async fn all_models(self, app: &AppId) -> Result<Option<BTreeSet<Hint>>, Error> {
-        let key = self.keys.models(app);
-        let names: Vec<String> = self.connection.clone().zrange(key, 0, -1).await?;
+        let names = self.model_names(app).await?;
         if names.is_empty() || names.iter().any(|name| name == ANY_MODEL) {
             return Ok(None);
         }
-        Ok(Some(
-            (names.iter())
-                .filter_map(|name| Hint::parse(name).ok())
-                .collect(),
-        ))
+        let names = names.iter().filter_map(|name| Hint::parse(name).ok());
+        Ok(Some(names.collect()))
+    }
+
+    /// Returns the names of the models, [`ANY_MODEL`] among them.
+    async fn model_names(self, app: &AppId) -> Result<Vec<String>, Error> {
+        let key = self.keys.models(app);
+        Ok(self.connection.clone().zrange(key, 0, -1).await?)
     }
 
     /// Returns whether a runner of the app can load the model, or recently could.

@@ -9,19 +9,6 @@ struct Scenario {
     policy: Warm,
 }
 
-#[test]
-fn held_work_is_the_runs_of_held_jobs_and_a_load_of_each_model_without_copy() {
-    let mut scenario = Scenario::new();
-    assert_eq!(scenario.policy.held_work().of_waiting(3), 3.0 * 2.0);
-    scenario.free(0.0, 1, &[7]);
-    // The first runs; three wait: two for the model on the runner, one for another.
-    for (job, model) in [(1, 7), (2, 7), (3, 7), (4, 8)] {
-        scenario.arrive(0.0, job, model, |_| {});
-    }
-    let work = scenario.policy.held_work();
-    assert_eq!((work.jobs, work.total_s), (3, 3.0 * 2.0 + 10.0));
-}
-
 impl Scenario {
     fn new() -> Self {
         Self::with(Constants::default())
@@ -669,4 +656,17 @@ fn a_refused_send_leaves_both_tiers_as_they_were() {
         [0, 5].map(|model| holders(&fleet.ram_holders, model)),
         [1, 0]
     );
+}
+
+#[test]
+fn held_work_is_the_runs_of_held_jobs_and_a_load_of_each_model_without_copy() {
+    let mut scenario = Scenario::new();
+    assert_eq!(scenario.policy.held_work().of_waiting(3), 3.0 * 2.0);
+    scenario.free(0.0, 1, &[7]);
+    // The first runs; three wait: two for the model on the runner, one for another.
+    for (job, model) in [(1, 7), (2, 7), (3, 7), (4, 8)] {
+        scenario.arrive(0.0, job, model, |_| {});
+    }
+    let work = scenario.policy.held_work();
+    assert_eq!((work.jobs, work.total_s), (3, 3.0 * 2.0 + 10.0));
 }

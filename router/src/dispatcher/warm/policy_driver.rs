@@ -32,6 +32,8 @@ pub(super) struct PolicyDriver<'a> {
     dispatcher: &'a Dispatcher,
     clock: Clock,
     policy: Warm,
+    /// Whether jobs wait for models that no runner has listed. A change starts another session.
+    awaits_models: bool,
     tracker: RunnerTracker,
     hints: Hints,
     statistics: Statistics<'a>,
@@ -149,6 +151,7 @@ impl<'a> PolicyDriver<'a> {
             dispatcher,
             clock,
             policy: Warm::new(constants),
+            awaits_models: config.wait_for_model.is_some(),
             tracker: RunnerTracker::default(),
             hints: Hints::default(),
             statistics: Statistics::new(app, store),
@@ -179,8 +182,7 @@ impl<'a> PolicyDriver<'a> {
         let spec = &held.job;
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
-        let config = self.dispatcher.shared.apps.config(&self.dispatcher.app);
-        if let (Some(model), Some(_)) = (model, config.wait_for_model) {
+        if let Some(model) = model.filter(|_| self.awaits_models) {
             // Otherwise any runner would report it as unknown.
             self.policy.add_known_model(model);
         }
