@@ -143,6 +143,35 @@ async fn an_operator_loads_pins_and_unloads_models_of_an_idle_runner() {
 }
 
 #[tokio::test]
+async fn a_model_that_does_not_fit_beside_the_pinned_ones_is_not_offered() {
+    let system = System::start().await;
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+    let options = WorkerOptions {
+        // One model needs 11.1 MiB.
+        memory_budget: Some("20MiB".to_owned()),
+        ..WorkerOptions::diffusion("narrow", "warmq/diffusion", models)
+    };
+    let _worker = system.worker(options.args(["--pin=shapes"])).await;
+    let load = json!({"load": ["digits"]});
+    let (status, body) = change(&system, "narrow", load.clone()).await;
+    assert_eq!(status, 422, "{body}");
+    assert_eq!(
+        body["detail"][0]["msg"],
+        "the runner's catalog has no model 'digits': it is not there, or does not fit beside the \
+         pinned models"
+    );
+    let (status, body) = change(&system, "narrow", json!({"unpin": ["shapes"]})).await;
+    assert_eq!(status, 202, "{body}");
+    system
+        .until("the runner offers the model", TIMEOUT, async || {
+            let (status, _) = change(&system, "narrow", load.clone()).await;
+            (status == 202).then_some(())
+        })
+        .await;
+    system.cleanup().await;
+}
+
+#[tokio::test]
 async fn a_change_of_an_unknown_runner_or_model_is_refused_by_name() {
     let system = System::start().await;
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
@@ -155,7 +184,8 @@ async fn a_change_of_an_unknown_runner_or_model_is_refused_by_name() {
     let (status, body) = change(&system, "d", json!({"load": ["shapes"], "pin": ["none"]})).await;
     assert_eq!(status, 422, "{body}");
     assert_eq!(body["detail"][0]["loc"], json!(["body", "pin"]));
-    assert_eq!(body["detail"][0]["msg"], "the runner has no model 'none'");
+    let message = body["detail"][0]["msg"].as_str().unwrap();
+    assert!(message.contains("catalog has no model 'none'"), "{body}");
     let (status, body) = change(&system, "d", json!({"lod": ["shapes"]})).await;
     assert_eq!(status, 422, "{body}");
     system.cleanup().await;

@@ -5,6 +5,7 @@
 //! | [`commands`] | the command line, `generate` and `models check` |
 //! | [`config`] | flags, environment, `warmq.toml` |
 //! | [`runner`] | takes one job at a time, joins again after each disconnect |
+//! | `runner_models` | the models of an idle runner, and their record in Redis |
 //! | [`context`] | what all runners of a process share |
 //! | [`incarnation`] | one connection of a runner: epoch, own queue, registration |
 //! | [`consumer`] | the runner's own queue and the shared queue, never two jobs at once |
@@ -42,6 +43,7 @@ pub mod progress;
 mod recovery;
 pub mod redis_grace;
 pub mod runner;
+mod runner_models;
 mod self_test;
 pub mod stored_input;
 

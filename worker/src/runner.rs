@@ -5,30 +5,23 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use warmq_process::retry::{until_available, until_success};
 use warmq_store::{Heartbeat, SharedQueueConsumer};
-use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
-use warmq_types::runner::ModelChange;
 
 use crate::attempt;
 use crate::consumer::ConsumeError;
 use crate::context::WorkerContext;
+use crate::engine;
 use crate::engine::thread::EngineThread;
-use crate::engine::{self, EngineState, RefusedChange};
 use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
 use crate::recovery::{self, Recovery};
 use crate::redis_grace::RedisGrace;
+use crate::runner_models;
 use crate::self_test::{PROBE_BYTES, self_test};
 
 /// Timeout for stopping the engine with its worker.
 const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Timeout for checking an idle runner's models: well below its lease.
-const MODEL_CHECK_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Interval at which the models are recorded again: well below the time that they are kept.
-const MODELS_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What follows a heartbeat that failed: idle runners run the jobs of the shared queue.
 const WITHOUT_REDIS: Heartbeat = Heartbeat {
@@ -37,7 +30,7 @@ const WITHOUT_REDIS: Heartbeat = Heartbeat {
 };
 
 /// Timeout for a heartbeat: jobs wait for it, and a lease spans three of them.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A runner of a worker.
 pub struct Runner {
@@ -259,7 +252,7 @@ impl Runner {
                             }
                         }
                     }
-                    match self.change_models(incarnation).await {
+                    match runner_models::change(self, incarnation).await {
                         Some(end) => return end,
                         None => continue,
                     }
@@ -272,11 +265,11 @@ impl Runner {
                     claimed_until = None;
                     continue;
                 }
-                state = self.engine.changed() => match self.take_state(incarnation, state).await {
+                state = self.engine.changed() => match runner_models::take_state(self, incarnation, state).await {
                     Some(end) => return end,
                     None => continue,
                 },
-                _ = model_checks.tick() => match self.check_models(incarnation).await {
+                _ = model_checks.tick() => match runner_models::check(self, incarnation).await {
                     Some(end) => return end,
                     None => continue,
                 },
@@ -294,96 +287,6 @@ impl Runner {
             };
             if self.redis_grace.is_exhausted() {
                 shared_queue = SharedQueueConsumer::Runners;
-            }
-        }
-    }
-
-    /// Records the models of an engine that changed them between jobs. Returns the end of an
-    /// incarnation whose engine can run no jobs.
-    async fn take_state(
-        &mut self,
-        incarnation: &Incarnation,
-        state: EngineState,
-    ) -> Option<IncarnationEnd> {
-        if let Some(fault) = state.fault {
-            return Some(IncarnationEnd::from_fault(fault));
-        }
-        let (recorded, report) = (&mut self.recorded_hints, &self.engine.report);
-        if *recorded == report.hints {
-            return None;
-        }
-        let (fleet, app) = (self.context.store.fleet(), &self.context.config.app);
-        let runner = (&self.id, incarnation.epoch);
-        let reported = fleet.report(app, runner, recorded, report);
-        match tokio::time::timeout(HEARTBEAT_TIMEOUT, reported).await {
-            Ok(Ok(true)) => recorded.clone_from(&report.hints),
-            Ok(Ok(false)) => return Some(IncarnationEnd::Unregistered),
-            // The next heartbeat finds the difference.
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!(runner = %self.id, "redis did not record the runner's models");
-            }
-        }
-        None
-    }
-
-    /// Executes the queued changes of an idle runner's models. It cannot be claimed meanwhile.
-    async fn change_models(&mut self, incarnation: &mut Incarnation) -> Option<IncarnationEnd> {
-        let (app, epoch) = (self.context.config.app.clone(), incarnation.epoch);
-        let store = self.context.store.clone();
-        if let Err(lost) = incarnation.consumers.set_shared(false).await {
-            return Some(IncarnationEnd::ConsumerLost(lost));
-        }
-        while !self.context.stop.is_cancelled() {
-            let change = match store.model_changes().begin(&app, &self.id, epoch).await {
-                Ok(Some(change)) => change,
-                Ok(None) => return None,
-                Err(error) => {
-                    tracing::warn!(runner = %self.id, %error, "could not read a change of models");
-                    return None;
-                }
-            };
-            tracing::info!(runner = %self.id, ?change, "changing models on request");
-            self.keep_lease_during(change, epoch).await;
-            if self.engine.is_dead() {
-                let fault = Fault::new(FaultKind::Engine, "the engine crashed");
-                return Some(IncarnationEnd::from_fault(fault));
-            }
-            let (reported, report) = (&self.recorded_hints, &self.engine.report);
-            let changes = store.model_changes();
-            match changes.end(&app, &self.id, epoch, reported, report).await {
-                Ok(true) => self.recorded_hints.clone_from(&self.engine.report.hints),
-                Ok(false) => return Some(IncarnationEnd::Unregistered),
-                Err(error) => {
-                    tracing::warn!(runner = %self.id, %error, "could not report changed models");
-                    return Some(IncarnationEnd::Unregistered);
-                }
-            }
-        }
-        None
-    }
-
-    /// Changes the engine's models, and renews the lease meanwhile.
-    async fn keep_lease_during(&mut self, change: ModelChange, epoch: Epoch) {
-        let Self {
-            context,
-            id,
-            engine,
-            ..
-        } = self;
-        let intervals = context.intervals;
-        let mut changed = std::pin::pin!(change_models(engine, id, change));
-        loop {
-            match tokio::time::timeout(intervals.heartbeat, &mut changed).await {
-                Ok(()) => return,
-                Err(_) => {
-                    let fleet = context.store.fleet();
-                    let app = &context.config.app;
-                    let heartbeat = fleet.heartbeat(app, id, epoch, intervals.lease, true);
-                    // A lost lease is noticed when the change is reported.
-                    if let Err(error) = heartbeat.await {
-                        tracing::warn!(runner = %id, %error, "a heartbeat failed");
-                    }
-                }
             }
         }
     }
@@ -415,38 +318,6 @@ impl Runner {
             }
         }
     }
-
-    /// Checks an idle runner's catalog against the registered one.
-    async fn check_models(&mut self, incarnation: &mut Incarnation) -> Option<IncarnationEnd> {
-        match tokio::time::timeout(MODEL_CHECK_TIMEOUT, self.engine.check()).await {
-            Ok(Ok(())) if self.engine.description != incarnation.description => {
-                Some(IncarnationEnd::DescriptionChanged)
-            }
-            Ok(Ok(())) => {
-                self.keep_models_known(incarnation).await;
-                None
-            }
-            Ok(Err(fault)) => Some(IncarnationEnd::from_fault(fault)),
-            // The self-test decides whether it hangs.
-            Err(_) => {
-                let fault = Fault::new(FaultKind::Model, "the models do not respond");
-                Some(IncarnationEnd::Faulty(fault))
-            }
-        }
-    }
-
-    /// Repeats from time to time which models the app has: otherwise they would be forgotten.
-    async fn keep_models_known(&self, incarnation: &mut Incarnation) {
-        if incarnation.models_recorded.elapsed() < MODELS_INTERVAL {
-            return;
-        }
-        let models = incarnation::models(&incarnation.description);
-        let (fleet, app) = (self.context.store.fleet(), &self.context.config.app);
-        let recorded = fleet.remember_models(app, &models);
-        if let Ok(Ok(())) = tokio::time::timeout(HEARTBEAT_TIMEOUT, recorded).await {
-            incarnation.models_recorded = Instant::now();
-        }
-    }
 }
 
 pub(crate) async fn start_engine(
@@ -459,24 +330,9 @@ pub(crate) async fn start_engine(
     let start = EngineThread::start(id, move || engine::build(&options, &shared, &runner));
     let mut engine = start.await?;
     if first.models().next().is_some() {
-        change_models(&mut engine, id, first).await;
+        runner_models::change_engine(&mut engine, id, first).await;
     }
     Ok(engine)
-}
-
-/// Changes the models that an engine has in memory, and logs what failed.
-async fn change_models(engine: &mut EngineThread, runner: &RunnerId, change: ModelChange) {
-    match engine.change_models(change).await {
-        Ok(refused) => {
-            for RefusedChange { model, reason } in refused {
-                tracing::warn!(%runner, model, reason, "a model was not changed as requested");
-            }
-        }
-        // The next job or check finds the engine dead.
-        Err(fault) => {
-            tracing::error!(%runner, %fault, "the engine crashed while it changed models")
-        }
-    }
 }
 
 /// Waits until `time`, or forever.

@@ -13,7 +13,7 @@ use warmq_types::message::FailureHistory;
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::tier::Tier;
 
-use super::jobs::{Known, RETENTION_S};
+use super::jobs::RETENTION_S;
 use super::record::json;
 use super::script_reply::{about_a_job, number, unavailable, words};
 use super::{Attempts, Error, Ran, RunnerReport, Unavailable, ms};
@@ -402,7 +402,7 @@ impl Attempts<'_> {
     /// if it is not quarantined (any more).
     pub async fn redrive(self, app: &AppId, job: JobId) -> Result<bool, Error> {
         let mut connection = self.connection.clone();
-        self.jobs().index(app, job, RETENTION_S, Known::New).await?;
+        self.jobs().index(app, job, RETENTION_S).await?;
         Ok(self
             .scripts
             .redrive

@@ -59,13 +59,6 @@ pub enum Created {
     Ended,
 }
 
-/// Whether the record existed before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
-    New,
-    Before,
-}
-
 /// The small fields of a job's record, and its position in the queue, at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobHead {
@@ -123,35 +116,10 @@ impl<'a> Jobs<'a> {
         spec: &JobSpec,
         terms: AdmissionRules<'_>,
     ) -> Result<Created, Error> {
-        let retention_s = spec.retention_s.unwrap_or(RETENTION_S);
-        // A job that can be refused is indexed after its admission. Others are indexed first: an
-        // unfindable record would be worse than an entry without record. A router that crashes in
-        // between leaves the former, which is repaired with its message (`find_again`).
-        let is_bounded = terms.max_queue_length.is_some() || terms.max_active.is_some();
-        if !is_bounded {
-            self.index(&spec.app, id, retention_s, Known::Before)
-                .await?;
-        }
-        let mut connection = self.connection.clone();
         let reply: Vec<String> = (self.create_call(id, spec, terms))
-            .invoke_async(&mut connection)
+            .invoke_async(&mut self.connection.clone())
             .await?;
-        let created = created(id, &words(&reply))?;
-        match created {
-            Created::New { .. } => {
-                self.index(&spec.app, id, retention_s, Known::New).await?;
-            }
-            // The router that recorded it may have crashed before this.
-            Created::Known { id: known } if known == id => {
-                self.index(&spec.app, id, retention_s, Known::Before)
-                    .await?;
-            }
-            Created::Known { .. } | Created::Ended => {
-                let _: () = connection.del(self.keys.job_app(id)).await?;
-            }
-            Created::Full { .. } | Created::Busy => {}
-        }
-        Ok(created)
+        created(id, &words(&reply))
     }
 
     /// Prepares `create.lua`.
@@ -168,7 +136,8 @@ impl<'a> Jobs<'a> {
             .key(self.keys.queued(app))
             .key(self.keys.start_deadlines(app))
             .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, id));
+            .key(self.keys.tombstone(app, id))
+            .key(self.keys.job_app(id));
         if let Some(key) = terms.key {
             call.key(self.keys.idempotency(app, owner, key));
         }
@@ -177,7 +146,8 @@ impl<'a> Jobs<'a> {
             .arg(LONGEST_LIFE_S + spec.retention_s.unwrap_or(RETENTION_S))
             .arg(owner.map_or("", KeyId::as_str))
             .arg(bound(terms.max_active))
-            .arg(u8::from(terms.once));
+            .arg(u8::from(terms.once))
+            .arg(app.as_str());
         for (field, value) in fields(spec, terms.plan) {
             if let Some(value) = value {
                 call.arg(field).arg(value);
@@ -186,28 +156,16 @@ impl<'a> Jobs<'a> {
         call
     }
 
-    /// Indexes a job whose message was lost by its id: the router that recorded it may have crashed
-    /// before that.
-    pub async fn find_again(self, job: &JobSpec) -> Result<(), Error> {
-        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
-        self.index(&job.app, job.id, retention_s, Known::Before)
-            .await
-    }
-
-    /// Indexes an active job by its id. `known`: an existing entry stays unchanged.
+    /// Indexes an active job by its id, as `create.lua` does.
     pub(super) async fn index(
         self,
         app: &AppId,
         job: JobId,
         retention_s: u64,
-        known: Known,
     ) -> Result<(), Error> {
         let mut set = redis::cmd("SET");
         set.arg(self.keys.job_app(job)).arg(app.as_str());
         set.arg("EX").arg(LONGEST_LIFE_S + retention_s);
-        if known == Known::Before {
-            set.arg("NX");
-        }
         Ok(set.query_async(&mut self.connection.clone()).await?)
     }
 

@@ -71,7 +71,10 @@ async fn change(
         .filter(|(field, model)| !(field.starts_with("un") && has(&runner, model)))
         .map(|(field, model)| FieldError {
             loc: vec!["body".into(), field.into()],
-            msg: format!("the runner has no model '{model}'"),
+            msg: format!(
+                "the runner's catalog has no model '{model}': it is not there, or does not fit \
+                 beside the pinned models"
+            ),
             error_type: "model_not_found".to_owned(),
         })
         .collect();

@@ -161,7 +161,6 @@ impl Reconciler<'_> {
         let Some(record) = record else {
             return Ok(());
         };
-        store.jobs().find_again(&record.spec).await?;
         tracing::warn!(
             job.id = %id, state = %record.state,
             "republished a job that showed no activity for `reconcile_after`"

@@ -77,7 +77,7 @@ enum EngineRequest {
     Check(oneshot::Sender<Result<Description, Fault>>),
     ChangeModels(
         ModelChange,
-        oneshot::Sender<(Vec<RefusedChange>, RunnerReport)>,
+        oneshot::Sender<(Vec<RefusedChange>, Description, RunnerReport)>,
     ),
 }
 
@@ -196,7 +196,7 @@ impl EngineThread {
         }
     }
 
-    /// As [`Engine::change_models`], and updates the report.
+    /// As [`Engine::change_models`], and updates description and report.
     ///
     /// # Errors
     /// The engine panicked.
@@ -207,8 +207,8 @@ impl EngineThread {
         let (done, result) = oneshot::channel();
         let request = EngineRequest::ChangeModels(change, done);
         self.requests.send(request).await.map_err(|_| dead())?;
-        let (refused, report) = result.await.map_err(|_| dead())?;
-        self.report = report;
+        let refused;
+        (refused, self.description, self.report) = result.await.map_err(|_| dead())?;
         Ok(refused)
     }
 
@@ -277,7 +277,10 @@ fn serve(
                 continue;
             }
             EngineRequest::ChangeModels(change, done) => {
-                let changed = || (engine.change_models(&change), engine.report());
+                let changed = || {
+                    let refused = engine.change_models(&change);
+                    (refused, engine.describe(), engine.report())
+                };
                 match catch_unwind(AssertUnwindSafe(changed)) {
                     // Fails only if the process is exiting.
                     Ok(changed) => drop(done.send(changed)),

@@ -154,6 +154,16 @@ impl<L: Loader> ModelCache<L> {
         self.pinned.iter().map(String::as_str)
     }
 
+    /// Returns the memory that the pinned models on the device, other than `name`, leave, bytes.
+    pub fn room_beside_pins(&self, name: &str) -> u64 {
+        let held = self.held();
+        let pinned = held
+            .iter()
+            .filter(|model| model.pinned && model.name != name);
+        let pinned_bytes: u64 = pinned.map(|model| model.bytes).sum();
+        self.budget.device_bytes.saturating_sub(pinned_bytes)
+    }
+
     /// Returns the total size of the models on the device, bytes.
     pub fn bytes(&self) -> u64 {
         total_bytes(&self.device)

@@ -131,6 +131,16 @@ impl Diffusion {
         })
     }
 
+    /// Returns the catalog: the models that can be served beside the pinned ones.
+    fn offered(&self) -> Vec<String> {
+        let mut names = self.servable.names();
+        names.retain(|name| {
+            let bytes = self.cache.loader().known_bytes(name);
+            bytes.is_none_or(|bytes| bytes <= self.cache.room_beside_pins(name))
+        });
+        names
+    }
+
     fn produce(
         &mut self,
         job: &JobSpec,
@@ -341,7 +351,7 @@ impl Engine for Diffusion {
     fn describe(&self) -> Description {
         Description {
             device: self.cache.loader().device.to_string(),
-            models: self.servable.names(),
+            models: self.offered(),
             input_schema: seam::schema::<Input>(),
             files: vec![
                 FileField::InMemory {
@@ -368,9 +378,7 @@ impl Engine for Diffusion {
             let bytes = models.known_bytes(&name)?;
             Some((name, bytes))
         };
-        let catalog: Vec<(String, u64)> = (self.servable.names().into_iter())
-            .filter_map(sized)
-            .collect();
+        let catalog: Vec<(String, u64)> = self.offered().into_iter().filter_map(sized).collect();
         report(&self.cache, &catalog)
     }
 
