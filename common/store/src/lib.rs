@@ -22,10 +22,10 @@
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
 //!
-//! All keys of one app have the hash tag `{app}`, and a script touches one app, except `lead.lua` and
-//! `create.lua`, which sets the entry that finds the app of an id. So do reads over many apps:
-//! Redis Cluster is refused. Times are those of
-//! Redis' clock (Unix ms): hosts need not agree.
+//! All keys of one app have the hash tag `{app}`, and a script touches one app, except `lead.lua`,
+//! and `create.lua`, which sets the entry that finds the app of an id. They and reads over many
+//! apps need one server, so Redis Cluster is refused. Times are those of Redis' clock (Unix ms):
+//! hosts need not agree.
 //!
 //! Every call that asks Redis fails if it is unreachable; `# Errors` names further reasons.
 

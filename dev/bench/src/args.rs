@@ -35,6 +35,8 @@ pub enum Command {
     /// Measure what the queue adds to a job of a model server, and a router app to the job that it
     /// submits
     Http(HttpOptions),
+    /// Measure idle processes, and the processor time per job, with 8 and with 500 runners
+    Growth(GrowthOptions),
     /// Simulate every row of the targets, and print measures and targets
     Table(TableOptions),
     /// Draw mean latency over load and swaps over models, for all policies, as SVG
@@ -309,6 +311,26 @@ pub struct HttpOptions {
     /// A Python with fal's package, to measure a router app as well
     #[arg(long)]
     pub python: Option<PathBuf>,
+}
+
+/// Options of `growth`.
+#[derive(Debug, Clone, Args)]
+pub struct GrowthOptions {
+    /// Rounds, each of which measures both fleets in turn; the median is shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
+    /// Duration of each part of a round, s
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Submissions per second
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub rate: u32,
+    /// Jobs of the burst to the 500 runners
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub jobs: u32,
+    /// Keep the processes' logs here, in a folder per measurement
+    #[arg(long, value_name = "FOLDER")]
+    pub logs: Option<PathBuf>,
 }
 
 /// Options of `curves`.

@@ -13,6 +13,7 @@
 //! | [`routes`] | the cost of routes, in the real system |
 //! | [`peers`] | warmq beside other job queues and the bare transport |
 //! | [`http`] | the cost of the queue before a model server, in the real system |
+//! | [`growth`] | the cost of a job and of idle processes with 8 and with 500 runners |
 //! | `interruptible` | runs a measurement until it ends or Ctrl-C |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`pooled_bound`] | the pooled bound |
@@ -25,6 +26,7 @@ pub mod args;
 pub mod chart;
 pub mod curves;
 pub mod faults;
+pub mod growth;
 pub mod http;
 mod interruptible;
 pub mod peers;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
-use warmq_bench::{curves, faults, http, peers, replay, routes, scaling, simulator, table, trace};
+use warmq_bench::{
+    curves, faults, growth, http, peers, replay, routes, scaling, simulator, table, trace,
+};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
         Command::Peers(options) => peers::print(&options),
         Command::Bare(options) => peers::bare::run(&options),
         Command::Http(options) => http::print(&options),
+        Command::Growth(options) => growth::print(&options),
         Command::Table(options) => table::print(&options),
         Command::Curves(options) => curves::draw(&options),
         Command::Scaling(options) => scaling::print(&options),

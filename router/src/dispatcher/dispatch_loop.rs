@@ -24,14 +24,14 @@ pub(super) trait Placer {
     const LIMITS: LaneLimits;
 
     /// Handles a delivered job.
-    async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError>;
+    async fn arrived(&mut self, delivered: JobDelivery) -> Result<(), SessionError>;
 
     /// Returns the jobs that were placed and must be sent.
     fn placed(&mut self) -> &mut Vec<PlacedJob>;
 
     /// Handles a send whose runner's queue is gone.
     async fn runner_gone(&mut self, gone: RunnerGone) -> Result<(), SessionError> {
-        self.arrived(gone.held).await
+        self.arrived(gone.delivered).await
     }
 
     /// Handles an event of a runner.
@@ -153,8 +153,8 @@ impl DispatchLoop<'_> {
                         reports.wake();
                     }
                     Published::Cancelled(job) => match lanes.take_low(job) {
-                        Some(held) => placer.placed().push(PlacedJob {
-                            held,
+                        Some(delivered) => placer.placed().push(PlacedJob {
+                            delivered,
                             to: Destination::Discard,
                         }),
                         None => placer.cancelled(job).await?,
@@ -174,8 +174,8 @@ impl DispatchLoop<'_> {
                     reports.wake();
                 }
                 input = lanes.next(unconfirmed) => {
-                    if let Some(held) = lanes.read(input).await? {
-                        placer.arrived(held).await?;
+                    if let Some(delivered) = lanes.read(input).await? {
+                        placer.arrived(delivered).await?;
                         reports.wake();
                     }
                 }

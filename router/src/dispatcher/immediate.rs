@@ -40,9 +40,9 @@ struct Immediate<'a> {
 impl Placer for Immediate<'_> {
     const LIMITS: LaneLimits = LaneLimits::WITHOUT_HOLDS;
 
-    async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
-        let to = self.place(&held).await?;
-        self.placed.push(PlacedJob { held, to });
+    async fn arrived(&mut self, delivered: JobDelivery) -> Result<(), SessionError> {
+        let to = self.place(&delivered).await?;
+        self.placed.push(PlacedJob { delivered, to });
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl Placer for Immediate<'_> {
 
 impl Immediate<'_> {
     /// Decides where a job goes and claims the runner. A refused claim leads to another decision.
-    async fn place(&self, held: &JobDelivery) -> Result<Destination, SessionError> {
+    async fn place(&self, delivered: &JobDelivery) -> Result<Destination, SessionError> {
         let Dispatcher {
             shared,
             app,
@@ -66,7 +66,7 @@ impl Immediate<'_> {
             ..
         } = self.dispatcher;
         let (idle, placement) = (shared.store.idle_runners(), shared.store.placement());
-        let JobDelivery { job, avoid, .. } = held;
+        let JobDelivery { job, avoid, .. } = delivered;
         let hint = job.hint.as_ref();
         let mut refused_claims = 0;
         loop {
@@ -109,7 +109,7 @@ impl Immediate<'_> {
             if let Some(reroute) = self
                 .dispatcher
                 .rerouter()
-                .reroute(held, unavailable)
+                .reroute(delivered, unavailable)
                 .await?
             {
                 return Ok(reroute);

@@ -197,7 +197,8 @@ impl<'a> Lanes<'a> {
 
     /// Removes this job if it waits here.
     pub(super) fn take_low(&mut self, job: JobId) -> Option<JobDelivery> {
-        self.low_waiting.take_if(|held| held.job.id == job)
+        self.low_waiting
+            .take_if(|delivered| delivered.job.id == job)
     }
 
     /// Releases the waiting low-priority job once the shared queue is empty. A job that waited for
@@ -208,7 +209,8 @@ impl<'a> Lanes<'a> {
             return Ok(self.low_waiting.take());
         }
         let longest = self.longest_held;
-        if let Some(old) = (self.low_waiting).take_if(|held| held.is_older_than(longest)) {
+        if let Some(old) = (self.low_waiting).take_if(|delivered| delivered.is_older_than(longest))
+        {
             old.return_to_lane().await?;
         }
         Ok(None)
@@ -218,11 +220,11 @@ impl<'a> Lanes<'a> {
         &self,
         delivery: Option<lapin::Result<Delivery>>,
     ) -> Result<Option<JobDelivery>, SessionError> {
-        let held = self.decode(delivery).await?;
-        if let Some(held) = &held {
-            self.progress.note(&held.job);
+        let delivered = self.decode(delivery).await?;
+        if let Some(delivered) = &delivered {
+            self.progress.note(&delivered.job);
         }
-        Ok(held)
+        Ok(delivered)
     }
 
     /// Decodes a delivery. A message that cannot be decoded is dead-lettered with the reason.

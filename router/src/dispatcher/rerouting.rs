@@ -31,22 +31,25 @@ impl Rerouter<'_> {
     /// jobs behind it proceed.
     pub(super) async fn reroute(
         self,
-        held: &JobDelivery,
+        delivered: &JobDelivery,
         unavailable: Unavailable,
     ) -> Result<Option<Destination>, SessionError> {
-        match self.next_destination(held, unavailable).await {
+        match self.next_destination(delivered, unavailable).await {
             Err(error) if error.is_damage() => {
-                tracing::error!(job.id = %held.job.id, %error, "a job's record cannot be used");
-                self.dead_letter(held).await
+                tracing::error!(job.id = %delivered.job.id, %error, "a job's record cannot be used");
+                self.dead_letter(delivered).await
             }
             destination => destination,
         }
     }
 
-    async fn dead_letter(self, held: &JobDelivery) -> Result<Option<Destination>, SessionError> {
+    async fn dead_letter(
+        self,
+        delivered: &JobDelivery,
+    ) -> Result<Option<Destination>, SessionError> {
         let letter = DeadLetter {
-            id: held.job.id,
-            ..DeadLetter::new(held.delivery.data.clone(), DAMAGED)
+            id: delivered.job.id,
+            ..DeadLetter::new(delivered.delivery.data.clone(), DAMAGED)
         };
         self.sender.dead_letter(letter).await?;
         Ok(Some(Destination::Discard))
@@ -54,13 +57,13 @@ impl Rerouter<'_> {
 
     async fn next_destination(
         self,
-        held: &JobDelivery,
+        delivered: &JobDelivery,
         unavailable: Unavailable,
     ) -> Result<Option<Destination>, SessionError> {
         let Self { app, store, .. } = self;
-        let (job, attempts) = (&held.job, store.attempts());
+        let (job, attempts) = (&delivered.job, store.attempts());
         match unavailable {
-            Unavailable::Damaged => self.dead_letter(held).await,
+            Unavailable::Damaged => self.dead_letter(delivered).await,
             Unavailable::Gone => {
                 tracing::info!(job.id = %job.id, "dropped a copy of a job that ended and expired");
                 Ok(Some(Destination::Discard))
@@ -98,13 +101,13 @@ impl Rerouter<'_> {
                 Ok(Some(Destination::NextAttempt(tier, failures)))
             }
             Unavailable::Spent => {
-                self.quarantine.end(&held.decode_job()).await?;
+                self.quarantine.end(&delivered.decode_job()).await?;
                 Ok(Some(Destination::Discard))
             }
             // Redis restarted without persistence; the message contains the whole job.
             Unavailable::Missing => {
                 tracing::warn!(job.id = %job.id, "recorded a job again that redis had lost");
-                store.jobs().create(&held.decode_job()).await?;
+                store.jobs().create(&delivered.decode_job()).await?;
                 Ok(None)
             }
         }

@@ -14,7 +14,7 @@ pub(super) const CLAIM_MS: u64 = 10_000;
 
 /// A delivered job with its destination.
 pub(super) struct PlacedJob {
-    pub(super) held: JobDelivery,
+    pub(super) delivered: JobDelivery,
     pub(super) to: Destination,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum Destination {
 
 /// A job whose chosen runner's queue is gone; it must be placed again.
 pub(super) struct RunnerGone {
-    pub(super) held: JobDelivery,
+    pub(super) delivered: JobDelivery,
     pub(super) runner: RunnerId,
     pub(super) epoch: Epoch,
 }
@@ -52,19 +52,19 @@ pub(super) struct JobSender<'a> {
 impl JobSender<'_> {
     /// Publishes a job to its destination and acks it. Returns the job if its runner is gone.
     pub(super) async fn send(self, job: PlacedJob) -> Result<Option<RunnerGone>, SessionError> {
-        let PlacedJob { held, to } = job;
-        match (self.publish(&held, &to).await, to) {
+        let PlacedJob { delivered, to } = job;
+        match (self.publish(&delivered, &to).await, to) {
             (Ok(()), _) => {
-                held.delivery.ack(BasicAckOptions::default()).await?;
+                delivered.delivery.ack(BasicAckOptions::default()).await?;
                 Ok(None)
             }
             (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {
                 tracing::info!(
-                    job.id = %held.job.id, %runner,
+                    job.id = %delivered.job.id, %runner,
                     "the chosen runner is gone; placing the job again"
                 );
                 Ok(Some(RunnerGone {
-                    held,
+                    delivered,
                     runner,
                     epoch,
                 }))
@@ -75,7 +75,7 @@ impl JobSender<'_> {
 
     /// Publishes the job with its original body and new properties, without the headers that the
     /// broker added.
-    async fn publish(self, held: &JobDelivery, to: &Destination) -> Result<(), PublishError> {
+    async fn publish(self, delivered: &JobDelivery, to: &Destination) -> Result<(), PublishError> {
         let topology = self.topology;
         let (exchange, key) = match to {
             Destination::Runner(runner, epoch) => {
@@ -84,29 +84,29 @@ impl JobSender<'_> {
             Destination::Shared => (String::new(), topology.shared_queue(self.app)),
             Destination::Parked(tier) | Destination::NextAttempt(tier, _) => (
                 topology.retry_exchange(*tier),
-                topology.lane_key(self.app, held.job.priority),
+                topology.lane_key(self.app, delivered.job.priority),
             ),
             Destination::Discard => return Ok(()),
         };
-        let original = &held.delivery.data;
+        let original = &delivered.delivery.data;
         let body = match to {
             // Decoding succeeded before, and encoding cannot fail: string keys, no I/O.
             Destination::NextAttempt(_, failures) => JobMessage::decode(original)
-                .unwrap_or_else(|_| JobMessage::new(held.decode_job()))
+                .unwrap_or_else(|_| JobMessage::new(delivered.decode_job()))
                 .with(failures.clone())
                 .encode()
                 .unwrap_or_default(),
             _ => original.clone(),
         };
         let mut message = Message {
-            message_id: Some(held.job.id.to_string()),
+            message_id: Some(delivered.job.id.to_string()),
             ..Message::new(body)
         };
         match self.publisher.publish(&exchange, &key, &message).await {
             // The broker accepted this size before; the record has the failures as well.
             Err(error) if error.is_unacceptable() && message.body != *original => {
                 tracing::warn!(
-                    job.id = %held.job.id, %error,
+                    job.id = %delivered.job.id, %error,
                     "a job's message has become too large for RabbitMQ"
                 );
                 message.body.clone_from(original);

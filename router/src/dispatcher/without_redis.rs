@@ -57,9 +57,9 @@ struct WithoutRedis {
 impl Placer for WithoutRedis {
     const LIMITS: LaneLimits = LaneLimits::WITHOUT_HOLDS;
 
-    async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
+    async fn arrived(&mut self, delivered: JobDelivery) -> Result<(), SessionError> {
         let to = Destination::Shared;
-        self.placed.push(PlacedJob { held, to });
+        self.placed.push(PlacedJob { delivered, to });
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use tch::{Kind, Tensor};
 
 use crate::error::Error;
-use crate::guard::guard;
 use crate::memory::{Memory, cuda, process};
+use crate::panic_guard::guard;
 
 /// The device of a pipeline's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -33,7 +33,7 @@
 //! | `noise`, [`latents`](Latents) | reproducible noise; latents as data, in files |
 //! | `unsupported` | recognizes files that are not weights in a supported format |
 //! | [`device`](Device), [`memory`](Memory) | the device of tensors, and their memory |
-//! | `guard` | maps torch's panics to [`Error`] |
+//! | `panic_guard` | maps torch's panics to [`Error`] |
 //! | [`stamp`](Stamp) | detects changes of a model's files |
 //! | `random_weights` | [`write_random_weights`], for benchmarks and tests |
 //!
@@ -48,7 +48,6 @@ mod device;
 mod diffusers_rs;
 mod error;
 mod folder;
-mod guard;
 mod hugging_face;
 mod latents;
 mod lora;
@@ -58,6 +57,7 @@ mod model_paths;
 mod networks;
 mod noise;
 mod original_names;
+mod panic_guard;
 mod picture;
 mod pipeline;
 mod random_weights;

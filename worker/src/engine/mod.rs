@@ -8,7 +8,7 @@
 //! | [`selection`] | which of its models a worker serves |
 //! | `picture` | decodes untrusted pictures within limits, encodes PNG, JPEG and WebP |
 //! | [`diffusion`] | Stable Diffusion, through the crate `warmq-diffusion` |
-//! | [`pictures`] | edits pictures on the CPU: enlarges them, removes their background |
+//! | [`editing`] | edits pictures on the CPU: enlarges them, removes their background |
 //! | [`http`] | runs jobs on a model server, by HTTP |
 //! | [`timed`] | an engine that sleeps, for tests of routing and load |
 //!
@@ -16,10 +16,10 @@
 //! `http` share their model server.
 
 pub mod diffusion;
+pub mod editing;
 pub mod http;
 pub mod input;
 pub(crate) mod picture;
-pub mod pictures;
 pub mod selection;
 pub mod thread;
 pub mod timed;
@@ -43,10 +43,10 @@ use warmq_types::job::{JobError, JobSpec, Progress, Timings};
 use warmq_types::runner::ModelChange;
 use warmq_types::tier::Tier;
 
+use self::editing::Editor;
+use self::editing::cutout::Cutout;
+use self::editing::upscale::Upscale;
 use self::http::ModelServer;
-use self::pictures::Editor;
-use self::pictures::cutout::Cutout;
-use self::pictures::upscale::Upscale;
 use self::selection::ModelSelection;
 use crate::fault::Fault;
 use crate::input_files::FileField;

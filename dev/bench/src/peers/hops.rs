@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::load::Load;
 use super::outcome::{Execution, Observed};
+use super::running::fleet;
 use super::servers::Servers;
 use super::warmq::Warmq;
 use crate::routes::times::{Quantiles, Times};
@@ -116,8 +117,8 @@ pub async fn measure(
     time: Duration,
     seed: u64,
 ) -> anyhow::Result<Hops> {
-    let warmq = Warmq::start(slots, servers, folder, Some(LOG)).await?;
-    let driver = warmq.http_driver();
+    let warmq = Warmq::start(fleet(slots), servers, folder, Some(LOG)).await?;
+    let driver = warmq.http_driver(0);
     let load = Load::poisson(RATE, time, seed)?;
     // Connects, and fills the caches.
     driver.run(&load).await?;

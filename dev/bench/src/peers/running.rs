@@ -15,7 +15,7 @@ use super::outcome::{Observed, Outcome};
 use super::processor_time::{Part, Process};
 use super::servers::Servers;
 use super::system::System;
-use super::warmq::Warmq;
+use super::warmq::{FleetSize, Warmq};
 
 /// A system, with workers that wait for jobs. Dropping it kills its processes.
 pub enum Running {
@@ -44,11 +44,11 @@ impl Running {
         std::fs::create_dir_all(folder)?;
         Ok(match system {
             System::WarmqHttp => {
-                let warmq = Warmq::start(slots, servers, folder, None).await?;
-                Self::WarmqHttp(warmq.http_driver(), warmq)
+                let warmq = Warmq::start(fleet(slots), servers, folder, None).await?;
+                Self::WarmqHttp(warmq.http_driver(0), warmq)
             }
             System::WarmqAmqp => {
-                let warmq = Warmq::start(slots, servers, folder, None).await?;
+                let warmq = Warmq::start(fleet(slots), servers, folder, None).await?;
                 Self::WarmqAmqp(Box::new(warmq.amqp_driver().await?), warmq)
             }
             System::Bare => {
@@ -149,4 +149,12 @@ fn start_bare(
         .env("BENCH_AMQP_URL", servers.rabbitmq.url().expose())
         .env("BENCH_REDIS_URL", servers.redis.url().expose());
     Ok(Child::spawn(command, name, folder)?)
+}
+
+/// Returns the size of warmq's fleet: as many processes as the other systems have.
+pub fn fleet(slots: u32) -> FleetSize {
+    FleetSize {
+        workers: WORKERS,
+        slots,
+    }
 }

@@ -1,4 +1,4 @@
-//! warmq's processes: one router, two workers with the `timed` engine.
+//! warmq's processes: one router, and workers with the `timed` engine.
 
 use std::path::Path;
 
@@ -12,7 +12,6 @@ use warmq_testkit::{Deployment, Testbed, WorkerOptions};
 use warmq_types::ids::AppId;
 
 use super::amqp_driver::{AmqpDriver, Submission};
-use super::external::commands::WORKERS;
 use super::http_driver::HttpDriver;
 use super::outcome::Execution;
 use super::processor_time::{Part, Process};
@@ -33,6 +32,22 @@ const LOADING_MS: u64 = 200;
 /// How often those jobs are repeated at most.
 const MAX_LOADING_ROUNDS: u32 = 20;
 
+/// The worker processes of a system, and the runners of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FleetSize {
+    /// Processes.
+    pub workers: u32,
+    /// Runners per process.
+    pub slots: u32,
+}
+
+impl FleetSize {
+    /// Returns the number of runners.
+    pub fn runners(self) -> u32 {
+        self.workers * self.slots
+    }
+}
+
 /// A router and its workers. Dropping it kills them and cleans up.
 pub struct Warmq {
     // Fields drop in order: processes before the testbed, which cleans up.
@@ -41,13 +56,13 @@ pub struct Warmq {
 }
 
 impl Warmq {
-    /// Starts the processes, with some runners per worker, and loads the model on each runner. Logs
-    /// go to `folder`, as JSON with the filter `log`, if given.
+    /// Starts the processes and loads the model on each runner. Logs go to `folder`, as JSON with
+    /// the filter `log`, if given.
     ///
     /// # Errors
     /// A program is not built, or does not become ready.
     pub async fn start(
-        slots: u32,
+        size: FleetSize,
         servers: &Servers,
         folder: &Path,
         log: Option<&str>,
@@ -61,15 +76,15 @@ impl Warmq {
             testbed = testbed.json_log(filter);
         }
         let testbed = testbed.start().await?;
-        let workers = (1..=WORKERS).map(|number| WorkerOptions {
-            concurrency: slots,
+        let workers = (1..=size.workers).map(|number| WorkerOptions {
+            concurrency: size.slots,
             ..WorkerOptions::timed(&format!("worker-{number}"), APP)
         });
         let warmq = Self {
             deployment: Deployment::start(&testbed, workers).await?,
             testbed,
         };
-        warmq.load_model((WORKERS * slots) as usize).await?;
+        warmq.load_model(size.runners() as usize).await?;
         Ok(warmq)
     }
 
@@ -100,9 +115,9 @@ impl Warmq {
         bail!("not all of the {runners} runners have loaded the model")
     }
 
-    /// Returns a driver that submits by HTTP.
-    pub fn http_driver(&self) -> HttpDriver {
-        HttpDriver::new(self.deployment.router.url(), APP, input(0), HINT)
+    /// Returns a driver that submits jobs of this run time by HTTP.
+    pub fn http_driver(&self, run_ms: u64) -> HttpDriver {
+        HttpDriver::new(self.deployment.router.url(), APP, input(run_ms), HINT)
     }
 
     /// Connects a driver that submits by AMQP.

@@ -12,7 +12,7 @@ use super::super::rerouting::Rerouter;
 use super::super::sending::{CLAIM_MS, Destination, PlacedJob};
 use super::clock::{Clock, ms};
 use super::decision_log;
-use super::held_jobs::{HeldDelivery, HeldJobs};
+use super::waiting_jobs::{WaitingJob, WaitingJobs};
 use crate::metrics::AppMetrics;
 use crate::session_error::SessionError;
 
@@ -22,7 +22,7 @@ pub(super) struct CommandExecutor<'a> {
     pub(super) metrics: &'a AppMetrics,
     pub(super) rerouter: Rerouter<'a>,
     pub(super) clock: Clock,
-    pub(super) held_jobs: HeldJobs,
+    pub(super) waiting_jobs: WaitingJobs,
     pub(super) placed: Vec<PlacedJob>,
     /// Commands that are not executed yet: at most one per job and one per runner.
     pub(super) batch: Vec<Pending>,
@@ -60,7 +60,7 @@ impl Pending {
 struct ClaimCall {
     command: SendCommand,
     runner: RunnerId,
-    waiting: HeldDelivery,
+    waiting: WaitingJob,
     decision: Decision,
 }
 
@@ -102,7 +102,7 @@ impl CommandExecutor<'_> {
                     command,
                     runner,
                     candidates,
-                } => match self.held_jobs.remove(command.job) {
+                } => match self.waiting_jobs.remove(command.job) {
                     Some(waiting) => {
                         claims.push(self.claim_call(command, runner, candidates, waiting))
                     }
@@ -128,7 +128,7 @@ impl CommandExecutor<'_> {
                     events.push(Event::Cancelled { job });
                 }
                 None => {
-                    if let Some(waiting) = self.held_jobs.get_mut(job) {
+                    if let Some(waiting) = self.waiting_jobs.get_mut(job) {
                         waiting.hold = Some(hold);
                     }
                 }
@@ -142,9 +142,9 @@ impl CommandExecutor<'_> {
         command: SendCommand,
         runner: RunnerId,
         candidates: Vec<RunnerId>,
-        waiting: HeldDelivery,
+        waiting: WaitingJob,
     ) -> ClaimCall {
-        let hint = waiting.held.job.hint.as_ref();
+        let hint = waiting.delivered.job.hint.as_ref();
         let decision = decision_log::sent(&command, &runner, hint, candidates);
         let decision = self.after_hold(&waiting, decision);
         ClaimCall {
@@ -163,7 +163,7 @@ impl CommandExecutor<'_> {
             decision,
             ..
         } = call;
-        let id = waiting.held.job.id;
+        let id = waiting.delivered.job.id;
         loop {
             let placement = self.store.placement();
             let claim = placement.claim(self.app, id, runner, CLAIM_MS, decision);
@@ -174,7 +174,7 @@ impl CommandExecutor<'_> {
                 }
                 Claim::Refused => return Ok(Claimed::Refused),
                 Claim::Unavailable(reason) => {
-                    if let Some(to) = self.rerouter.reroute(&waiting.held, reason).await? {
+                    if let Some(to) = self.rerouter.reroute(&waiting.delivered, reason).await? {
                         return Ok(Claimed::Rerouted(to));
                     }
                 }
@@ -194,19 +194,19 @@ impl CommandExecutor<'_> {
         let (job, runner) = (command.job, command.runner);
         match claimed {
             Claimed::Won(to) => {
-                let hint = waiting.held.job.hint.as_ref();
+                let hint = waiting.delivered.job.hint.as_ref();
                 self.metrics.dispatched(hint, &decision);
-                self.place(waiting.held, to);
+                self.place(waiting.delivered, to);
                 None
             }
             Claimed::Refused => {
-                self.metrics.refused(waiting.held.job.hint.as_ref());
+                self.metrics.refused(waiting.delivered.job.hint.as_ref());
                 waiting.refused_claims += 1;
-                self.held_jobs.put_back(job, waiting);
+                self.waiting_jobs.put_back(job, waiting);
                 Some(Event::Refused { runner })
             }
             Claimed::Rerouted(to) => {
-                self.place(waiting.held, to);
+                self.place(waiting.delivered, to);
                 Some(Event::ClaimVoid { runner })
             }
         }
@@ -215,8 +215,8 @@ impl CommandExecutor<'_> {
     /// Returns the hold to record; its wait counts from the job's first hold.
     fn hold_call(&self, command: &HoldCommand) -> Option<HoldCall> {
         let job = command.job;
-        let waiting = self.held_jobs.get(job)?;
-        let hint = waiting.held.job.hint.as_ref();
+        let waiting = self.waiting_jobs.get(job)?;
+        let hint = waiting.delivered.job.hint.as_ref();
         let mut hold = decision_log::held(command, hint, self.clock.now_s());
         if let Some(earlier) = &waiting.hold {
             let held_ms = hold.since_ms.saturating_sub(earlier.since_ms);
@@ -228,12 +228,12 @@ impl CommandExecutor<'_> {
 
     /// Records a hold. Returns another destination if the job must not be held.
     async fn hold(&self, call: &HoldCall) -> Result<Option<Destination>, SessionError> {
-        let Some(waiting) = self.held_jobs.get(call.job) else {
+        let Some(waiting) = self.waiting_jobs.get(call.job) else {
             return Ok(None);
         };
-        let (placement, id) = (self.store.placement(), waiting.held.job.id);
+        let (placement, id) = (self.store.placement(), waiting.delivered.job.id);
         while let Some(reason) = placement.hold(self.app, id, &call.hold).await? {
-            let rerouted = self.rerouter.reroute(&waiting.held, reason).await?;
+            let rerouted = self.rerouter.reroute(&waiting.delivered, reason).await?;
             if rerouted.is_some() {
                 return Ok(rerouted);
             }
@@ -243,18 +243,18 @@ impl CommandExecutor<'_> {
 
     /// Sends a held job elsewhere.
     pub(super) fn withdraw(&mut self, job: Job, to: Destination) {
-        if let Some(waiting) = self.held_jobs.remove(job) {
-            self.place(waiting.held, to);
+        if let Some(waiting) = self.waiting_jobs.remove(job) {
+            self.place(waiting.delivered, to);
         }
     }
 
-    fn place(&mut self, held: JobDelivery, to: Destination) {
-        self.placed.push(PlacedJob { held, to });
+    fn place(&mut self, delivered: JobDelivery, to: Destination) {
+        self.placed.push(PlacedJob { delivered, to });
     }
 
     /// Adds refused claims, and the predicted and the actual wait of an earlier hold, to a
     /// decision.
-    fn after_hold(&self, waiting: &HeldDelivery, decision: Decision) -> Decision {
+    fn after_hold(&self, waiting: &WaitingJob, decision: Decision) -> Decision {
         let decision = Decision {
             refused_claims: waiting.refused_claims,
             ..decision

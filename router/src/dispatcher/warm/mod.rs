@@ -13,7 +13,7 @@
 //! | `statistics` | saves the policy's statistics |
 //! | `runner_tracker` | runners: turns their events in Redis into the policy's events |
 //! | `hints` | numbers of hints |
-//! | `held_jobs` | the held jobs with their deliveries |
+//! | `waiting_jobs` | the jobs without a runner, with their deliveries |
 //! | `clock` | seconds, by Redis' clock |
 //! | `decision_log` | decisions and holds as the job's record describes them |
 //!
@@ -23,11 +23,11 @@
 mod clock;
 mod command_executor;
 mod decision_log;
-mod held_jobs;
 mod hints;
 mod policy_driver;
 mod runner_tracker;
 mod statistics;
+mod waiting_jobs;
 
 use tokio_util::sync::CancellationToken;
 

@@ -18,10 +18,10 @@ use super::super::maintenance::IDLE_INTERVAL;
 use super::super::sending::{Destination, PlacedJob, RunnerGone};
 use super::clock::{Clock, seconds};
 use super::command_executor::{CommandExecutor, Pending};
-use super::held_jobs::HeldJobs;
 use super::hints::Hints;
 use super::runner_tracker::RunnerTracker;
 use super::statistics::Statistics;
+use super::waiting_jobs::WaitingJobs;
 use crate::session_error::SessionError;
 
 /// Candidates that a decision lists.
@@ -51,11 +51,11 @@ impl Placer for PolicyDriver<'_> {
         placer_holds: true,
     };
 
-    async fn arrived(&mut self, held: JobDelivery) -> Result<(), SessionError> {
+    async fn arrived(&mut self, delivered: JobDelivery) -> Result<(), SessionError> {
         self.is_active = true;
-        tracing::debug!(job.id = %held.job.id, "a job arrived at the dispatcher");
-        let returned = has_returned(&held.delivery);
-        self.place(held, returned).await
+        tracing::debug!(job.id = %delivered.job.id, "a job arrived at the dispatcher");
+        let returned = has_returned(&delivered.delivery);
+        self.place(delivered, returned).await
     }
 
     fn placed(&mut self) -> &mut Vec<PlacedJob> {
@@ -64,13 +64,13 @@ impl Placer for PolicyDriver<'_> {
 
     async fn runner_gone(&mut self, gone: RunnerGone) -> Result<(), SessionError> {
         let RunnerGone {
-            held,
+            delivered,
             runner,
             epoch,
         } = gone;
         self.runner_event(RunnerEvent::Gone { runner, epoch })
             .await?;
-        self.place(held, true).await
+        self.place(delivered, true).await
     }
 
     async fn runner_event(&mut self, event: RunnerEvent) -> Result<(), SessionError> {
@@ -81,12 +81,12 @@ impl Placer for PolicyDriver<'_> {
 
     /// A held job leaves at once.
     async fn cancelled(&mut self, id: JobId) -> Result<(), SessionError> {
-        let number = self.executor.held_jobs.number(id);
+        let number = self.executor.waiting_jobs.number(id);
         if number.is_some_and(|job| self.executor.concerns_job(job)) {
             self.execute().await?;
         }
         // A job that was sent meanwhile does not start.
-        if let Some(job) = self.executor.held_jobs.number(id) {
+        if let Some(job) = self.executor.waiting_jobs.number(id) {
             self.apply(Event::Cancelled { job }).await?;
             self.executor.withdraw(job, Destination::Discard);
         }
@@ -132,7 +132,7 @@ impl Placer for PolicyDriver<'_> {
     }
 
     fn holds(&self, job: JobId) -> bool {
-        self.executor.held_jobs.number(job).is_some()
+        self.executor.waiting_jobs.number(job).is_some()
     }
 }
 
@@ -161,7 +161,7 @@ impl<'a> PolicyDriver<'a> {
                 metrics: &dispatcher.metrics,
                 rerouter: dispatcher.rerouter(),
                 clock,
-                held_jobs: HeldJobs::default(),
+                waiting_jobs: WaitingJobs::default(),
                 placed: Vec::new(),
                 batch: Vec::new(),
             },
@@ -176,20 +176,20 @@ impl<'a> PolicyDriver<'a> {
     }
 
     /// Passes a job to the policy. `returned`: a runner had it before.
-    async fn place(&mut self, held: JobDelivery, returned: bool) -> Result<(), SessionError> {
+    async fn place(&mut self, delivered: JobDelivery, returned: bool) -> Result<(), SessionError> {
         let now_s = self.clock.now_s();
-        let max_warm_wait_s = self.max_warm_wait_s(&held, now_s);
-        let spec = &held.job;
+        let max_warm_wait_s = self.max_warm_wait_s(&delivered, now_s);
+        let spec = &delivered.job;
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
         if let Some(model) = model.filter(|_| self.awaits_models) {
             // Otherwise any runner would report it as unknown.
             self.policy.add_known_model(model);
         }
-        let avoid = (held.avoid.iter())
+        let avoid = (delivered.avoid.iter())
             .map(|runner| self.tracker.reserve(runner))
             .collect();
-        let (job, older) = self.executor.held_jobs.insert(held, now_s);
+        let (job, older) = self.executor.waiting_jobs.insert(delivered, now_s);
         if let Some(older) = older {
             // A duplicate message, for example of a submission that was published twice: one is
             // enough.
@@ -209,12 +209,12 @@ impl<'a> PolicyDriver<'a> {
     }
 
     /// Returns the bound on a job's hold, s from now; infinite without one.
-    fn max_warm_wait_s(&self, held: &JobDelivery, now_s: f64) -> f64 {
+    fn max_warm_wait_s(&self, delivered: &JobDelivery, now_s: f64) -> f64 {
         let Dispatcher { shared, app, .. } = self.dispatcher;
-        let spec = &held.job;
+        let spec = &delivered.job;
         let created_s = seconds(spec.created_ms);
         // Time on hold before this delivery counts towards the bound.
-        let held_since_s = match held.delivery.redelivered {
+        let held_since_s = match delivered.delivery.redelivered {
             true => created_s,
             false => now_s,
         };
@@ -255,10 +255,10 @@ impl<'a> PolicyDriver<'a> {
     async fn return_oldest(&mut self) -> Result<(), SessionError> {
         let longest_s = self.dispatcher.shared.longest_held.as_secs_f64();
         let latest_s = self.clock.now_s() - longest_s;
-        for job in self.executor.held_jobs.older_than(latest_s) {
+        for job in self.executor.waiting_jobs.older_than(latest_s) {
             self.apply(Event::Cancelled { job }).await?;
-            if let Some(waiting) = self.executor.held_jobs.remove(job) {
-                waiting.held.return_to_lane().await?;
+            if let Some(waiting) = self.executor.waiting_jobs.remove(job) {
+                waiting.delivered.return_to_lane().await?;
             }
         }
         Ok(())

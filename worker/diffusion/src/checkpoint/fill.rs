@@ -15,7 +15,7 @@ use super::staging::Staging;
 use super::{Checkpoint, bytes_of};
 use crate::device::Device;
 use crate::error::Error;
-use crate::guard::guard;
+use crate::panic_guard::guard;
 
 /// More threads would wait for the memory.
 const MAX_THREADS: usize = 4;

@@ -14,11 +14,11 @@ use crate::checkpoint::{Checkpoint, Destination};
 use crate::device::Device;
 use crate::error::Error;
 use crate::folder::verify_files;
-use crate::guard::guard;
 use crate::lora::Loras;
 use crate::manifest::{Manifest, Networks, VAE_WEIGHTS};
 use crate::memory::process;
 use crate::networks::{Autoencoder, Recorder, ResidentWeights, Slots, Weights};
+use crate::panic_guard::guard;
 
 /// The type of the autoencoder's weights on any device: it is small compared with the UNet, and its
 /// activations overflow in half precision.

@@ -1,4 +1,4 @@
-//! The held jobs with their unacknowledged deliveries, by the policy's numbers.
+//! The jobs without a runner and their unacknowledged deliveries, by the policy's numbers.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use warmq_types::job::Hold;
 use super::super::lanes::JobDelivery;
 
 /// A job in the dispatcher without a runner.
-pub(super) struct HeldDelivery {
-    pub(super) held: JobDelivery,
+pub(super) struct WaitingJob {
+    pub(super) delivered: JobDelivery,
     /// Time of arrival, s on the dispatcher's clock.
     pub(super) since_s: f64,
     /// The recorded hold, if any.
@@ -20,25 +20,32 @@ pub(super) struct HeldDelivery {
 }
 
 #[derive(Default)]
-pub(super) struct HeldJobs {
-    jobs: HashMap<Job, HeldDelivery>,
+pub(super) struct WaitingJobs {
+    jobs: HashMap<Job, WaitingJob>,
     numbers: HashMap<JobId, Job>,
     last: u64,
 }
 
-impl HeldJobs {
-    /// Adds a job under a number. If the job is held already, its newer delivery replaces the older
-    /// one, which is returned.
-    pub(super) fn insert(&mut self, held: JobDelivery, since_s: f64) -> (Job, Option<JobDelivery>) {
-        if let Some(number) = self.numbers.get(&held.job.id)
+impl WaitingJobs {
+    /// Adds a job under a number. If the job is known already, its newer delivery replaces the
+    /// older one, which is returned.
+    pub(super) fn insert(
+        &mut self,
+        delivered: JobDelivery,
+        since_s: f64,
+    ) -> (Job, Option<JobDelivery>) {
+        if let Some(number) = self.numbers.get(&delivered.job.id)
             && let Some(waiting) = self.jobs.get_mut(number)
         {
-            return (*number, Some(std::mem::replace(&mut waiting.held, held)));
+            return (
+                *number,
+                Some(std::mem::replace(&mut waiting.delivered, delivered)),
+            );
         }
         self.last += 1;
         let number = Job(self.last);
-        let waiting = HeldDelivery {
-            held,
+        let waiting = WaitingJob {
+            delivered,
             since_s,
             hold: None,
             refused_claims: 0,
@@ -48,27 +55,27 @@ impl HeldJobs {
     }
 
     /// Adds a removed job again.
-    pub(super) fn put_back(&mut self, number: Job, waiting: HeldDelivery) {
-        self.numbers.insert(waiting.held.job.id, number);
+    pub(super) fn put_back(&mut self, number: Job, waiting: WaitingJob) {
+        self.numbers.insert(waiting.delivered.job.id, number);
         self.jobs.insert(number, waiting);
     }
 
-    pub(super) fn get(&self, number: Job) -> Option<&HeldDelivery> {
+    pub(super) fn get(&self, number: Job) -> Option<&WaitingJob> {
         self.jobs.get(&number)
     }
 
-    pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut HeldDelivery> {
+    pub(super) fn get_mut(&mut self, number: Job) -> Option<&mut WaitingJob> {
         self.jobs.get_mut(&number)
     }
 
-    /// Returns the number of a held job.
+    /// Returns the number of a job.
     pub(super) fn number(&self, job: JobId) -> Option<Job> {
         self.numbers.get(&job).copied()
     }
 
-    pub(super) fn remove(&mut self, number: Job) -> Option<HeldDelivery> {
+    pub(super) fn remove(&mut self, number: Job) -> Option<WaitingJob> {
         let waiting = self.jobs.remove(&number)?;
-        self.numbers.remove(&waiting.held.job.id);
+        self.numbers.remove(&waiting.delivered.job.id);
         Some(waiting)
     }
 

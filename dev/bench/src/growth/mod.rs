@@ -1,0 +1,73 @@
+//! Measures how the cost of a job and of idle processes grows with the number of runners, on
+//! private servers of this machine.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`measurement`] | measures one fleet in one round |
+//! | [`usage`] | processor time and memory of the parts over a time |
+//! | [`report`] | medians, as tables |
+
+pub mod measurement;
+pub mod report;
+pub mod usage;
+
+use anyhow::Context;
+use indicatif::ProgressBar;
+
+use crate::args::GrowthOptions;
+use crate::interruptible;
+use crate::peers::servers::Servers;
+use crate::peers::warmq::FleetSize;
+use measurement::{Fleet, Measured};
+
+/// The fleets. Their jobs keep at most a fifth of the large one and half of the small one busy at
+/// 50 submissions per second.
+const FLEETS: [Fleet; 2] = [
+    Fleet {
+        size: FleetSize {
+            workers: 2,
+            slots: 4,
+        },
+        run_ms: 80,
+        takes_burst: false,
+    },
+    Fleet {
+        size: FleetSize {
+            workers: 10,
+            slots: 50,
+        },
+        run_ms: 2000,
+        takes_burst: true,
+    },
+];
+
+/// Measures and prints.
+pub fn print(options: &GrowthOptions) -> anyhow::Result<()> {
+    let measured = interruptible::run(measure(options))?;
+    print!("{}", report::markdown(&measured));
+    Ok(())
+}
+
+/// Returns the measures of each fleet, one per round.
+async fn measure(options: &GrowthOptions) -> anyhow::Result<Vec<(Fleet, Vec<Measured>)>> {
+    let temporary = tempfile::tempdir()?;
+    let folder = std::path::absolute(options.logs.as_deref().unwrap_or(temporary.path()))?;
+    let servers = Servers::start().await?;
+    let mut measured: Vec<(Fleet, Vec<Measured>)> =
+        FLEETS.iter().map(|fleet| (*fleet, Vec::new())).collect();
+    let bar = ProgressBar::new(options.rounds * FLEETS.len() as u64);
+    for round in 0..options.rounds {
+        for (fleet, rounds) in &mut measured {
+            let runners = fleet.size.runners();
+            let folder = folder.join(format!("{runners}-{round}"));
+            std::fs::create_dir_all(&folder)?;
+            let measuring = measurement::measure(*fleet, options, round, &servers, &folder);
+            let measures = measuring.await;
+            rounds.push(measures.with_context(|| format!("measuring {runners} runners"))?);
+            servers.redis.flush().await?;
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(measured)
+}

@@ -1,0 +1,101 @@
+//! The medians of the rounds as Markdown.
+
+use std::fmt::Write as _;
+
+use super::measurement::{BURST_RUN_MS, Burst, Fleet, Measured};
+use crate::peers::processor_time::Part;
+use crate::simulator::quantile;
+
+/// The parts whose time is shown.
+const PARTS: [(Part, &str); 4] = [
+    (Part::Router, "router"),
+    (Part::Workers, "workers"),
+    (Part::RabbitMq, "RabbitMQ"),
+    (Part::Redis, "Redis"),
+];
+
+/// Returns the tables.
+pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
+    let mut text = String::new();
+    let header: String = (measured.iter())
+        .map(|(fleet, _)| format!(" {} runners |", fleet.size.runners()))
+        .collect();
+    let rule = " ---: |".repeat(measured.len());
+    let mut table = |title: &str, rows: &[(String, &dyn Fn(&Fleet, &Measured) -> f64)]| {
+        let _ = write!(text, "| {title} |{header}\n| --- |{rule}\n");
+        for (name, value) in rows {
+            let _ = write!(text, "| {name} |");
+            for (fleet, rounds) in measured {
+                let values = rounds.iter().map(|round| value(fleet, round)).collect();
+                let _ = write!(text, " {:.2} |", median(values));
+            }
+            text.push('\n');
+        }
+        text.push('\n');
+    };
+    let router = |_: &Fleet, round: &Measured| 100.0 * round.idle.cores(Part::Router);
+    let worker = |fleet: &Fleet, round: &Measured| {
+        100.0 * round.idle.cores(Part::Workers) / f64::from(fleet.size.workers)
+    };
+    let rabbitmq = |_: &Fleet, round: &Measured| 100.0 * round.idle.cores(Part::RabbitMq);
+    let redis = |_: &Fleet, round: &Measured| 100.0 * round.idle.cores(Part::Redis);
+    let router_mb = |_: &Fleet, round: &Measured| round.router_bytes as f64 / 1e6;
+    let worker_mb = |_: &Fleet, round: &Measured| round.worker_bytes as f64 / 1e6;
+    table(
+        "without jobs",
+        &[
+            ("router, % of a core".to_owned(), &router),
+            ("a worker process, % of a core".to_owned(), &worker),
+            ("RabbitMQ, % of a core".to_owned(), &rabbitmq),
+            ("Redis, % of a core".to_owned(), &redis),
+            ("router, MB".to_owned(), &router_mb),
+            ("a worker process, MB".to_owned(), &worker_mb),
+        ],
+    );
+    let by_part = PARTS.map(|(part, name)| {
+        let value = move |_: &Fleet, round: &Measured| round.job_ms(part);
+        (name.to_owned(), value)
+    });
+    let total = |_: &Fleet, round: &Measured| -> f64 {
+        PARTS.iter().map(|(part, _)| round.job_ms(*part)).sum()
+    };
+    let mut rows: Vec<(String, &dyn Fn(&Fleet, &Measured) -> f64)> = Vec::new();
+    for (name, value) in &by_part {
+        rows.push((name.clone(), value));
+    }
+    rows.push(("all".to_owned(), &total));
+    table("processor time per job, ms", &rows);
+    text.push_str(&bursts(measured));
+    text
+}
+
+/// Returns a sentence per burst.
+fn bursts(measured: &[(Fleet, Vec<Measured>)]) -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let mut text = String::new();
+    for (fleet, rounds) in measured {
+        let bursts: Vec<Burst> = rounds.iter().filter_map(|round| round.burst).collect();
+        let Some(first) = bursts.first() else {
+            continue;
+        };
+        let took_s = median(bursts.iter().map(|burst| burst.took_s).collect());
+        let busy = |burst: &Burst| {
+            100.0 * burst.usage.total().as_secs_f64() / (cores * burst.usage.elapsed.as_secs_f64())
+        };
+        let busy = median(bursts.iter().map(busy).collect());
+        let _ = writeln!(
+            text,
+            "A burst of jobs of {BURST_RUN_MS} ms on {} warm runners: {took_s:.2} s (without any \
+             cost: {:.2} s); the processors were busy for {busy:.0} % of the time until all \
+             results were read.",
+            fleet.size.runners(),
+            first.ideal_s
+        );
+    }
+    text
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    quantile(&values, 0.5)
+}
