@@ -20,7 +20,7 @@ RUN apt-get update \
     && install -d -o warmq -g warmq /data/files
 COPY --from=builder /out/ /usr/local/bin/
 # The same user id as the worker's: they share /data/files.
-USER warmq
+USER 10001
 WORKDIR /data
 EXPOSE 8080
 ENTRYPOINT ["warmq-router"]

@@ -8,7 +8,7 @@
 #              installed and started here. The settings of a server that exists are never touched.
 #   test       cargo-nextest; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules;
 #              fal's package, torch and diffusers (2.5 GB to download), into .venv-fal
-#   lint       rustfmt, clippy, cargo-deny, shellcheck, promtool
+#   lint       rustfmt, clippy, cargo-deny, shellcheck, promtool, hadolint, check-jsonschema
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -219,6 +219,8 @@ check_lint_tools() {
     if has shellcheck; then say "shellcheck $(shellcheck --version | sed -n 's/^version: //p')"; fi
     has promtool || (apt_install prometheus) || true
     if has promtool; then say "$(promtool --version 2>&1 | head -n 1)"; fi
+    # A subshell: a failure leaves out one check only.
+    (check_python_packages "$root/deploy/lint-requirements.txt" .venv-lint) || true
 }
 
 [ $# -gt 0 ] || set -- build services

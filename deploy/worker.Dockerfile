@@ -34,6 +34,6 @@ COPY --from=builder /out/ /usr/local/bin/
 COPY models/ /models/
 ENV LD_LIBRARY_PATH=/opt/libtorch/lib
 # The same user id as the router's: they share /data/files.
-USER warmq
+USER 10001
 WORKDIR /data
 ENTRYPOINT ["warmq-worker"]

@@ -39,6 +39,7 @@ mod lost_messages_are_reconciled;
 mod missing_servers_are_named;
 mod model_servers_work;
 mod models_may_appear_later;
+mod monitoring_reads_existing_metrics;
 mod nothing_is_lost;
 mod openai_clients_work;
 mod passwords_are_never_printed;
