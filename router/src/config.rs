@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use warmq_config::{
-    ByteSize, DurationSetting, Problems, SecretText, ServerArgs, Servers, Settings,
+    ByteSize, DurationSetting, KeepFor, Problems, SecretText, ServerArgs, Servers, Settings,
 };
 use warmq_fetch::Allowed;
 use warmq_types::access::AdminKey;
@@ -55,6 +55,12 @@ pub struct Args {
     /// it [default: 24h]
     #[arg(long, env = "WARMQ_FORGET_APPS_AFTER", value_name = "TIME")]
     forget_apps_after: Option<String>,
+    /// How long uploaded files are kept: 12h, 30d, forever [default: 14d]
+    #[arg(long, env = "WARMQ_KEEP_UPLOADS", value_name = "TIME")]
+    keep_uploads: Option<String>,
+    /// Interval at which files of expired jobs and old uploads are deleted [default: 1h]
+    #[arg(long, env = "WARMQ_CLEANUP_INTERVAL", value_name = "TIME")]
+    cleanup_interval: Option<String>,
     /// How long requests in progress may take after the stop signal, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
@@ -161,6 +167,10 @@ pub struct Config {
     pub reconcile_after: Duration,
     /// Forget an app after this time without runners, jobs and dead letters.
     pub forget_apps_after: Duration,
+    /// How long uploaded files are kept.
+    pub keep_uploads: KeepFor,
+    /// Interval at which files that nothing refers to are deleted.
+    pub cleanup_interval: Duration,
     /// How long requests in progress may take after the stop signal.
     pub drain_timeout: Duration,
     /// Key with all rights.
@@ -225,6 +235,16 @@ impl Config {
         if forget_apps_after.is_some_and(DurationSetting::is_zero) {
             settings.problem("forget-apps-after: must be greater than 0");
         }
+        let keep_uploads =
+            settings.take::<KeepFor>("keep_uploads", args.keep_uploads.as_deref(), "14d");
+        let cleanup_interval = settings.take::<DurationSetting>(
+            "cleanup_interval",
+            args.cleanup_interval.as_deref(),
+            "1h",
+        );
+        if cleanup_interval.is_some_and(DurationSetting::is_zero) {
+            settings.problem("cleanup-interval: must be greater than 0");
+        }
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
@@ -240,6 +260,8 @@ impl Config {
                 max_upload_bytes: max_upload?.0,
                 reconcile_after: reconcile_after?.duration(),
                 forget_apps_after: forget_apps_after?.duration(),
+                keep_uploads: keep_uploads?,
+                cleanup_interval: cleanup_interval?.duration(),
                 drain_timeout: Duration::from_secs(drain_s?.into()),
                 admin_key,
                 allow_anonymous: anonymous?,

@@ -12,6 +12,7 @@
 //! | [`flow`] | submissions of several steps |
 //! | [`dispatcher`] | one leader per app: reads the fleet, asks the policy, claims, sends |
 //! | [`files`] | signed URLs of files, and uploads |
+//! | `file_cleanup` | deletes files of expired jobs and old uploads |
 //! | [`completions`] | wakes requests that wait for a job's end |
 //! | [`finalizer`] | jobs that end without a result: cancelled, expired |
 //! | [`dead_letters`] | dead letters: list, redrive, drop |
@@ -37,6 +38,7 @@ pub mod config;
 pub mod dead_letters;
 pub mod deferred_results;
 pub mod dispatcher;
+mod file_cleanup;
 pub mod files;
 pub mod finalizer;
 pub mod flow;

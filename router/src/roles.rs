@@ -13,6 +13,7 @@ use crate::config::Role;
 use crate::dead_letters::DeadLetters;
 use crate::deferred_results::DeferredResults;
 use crate::dispatcher::{Connections, Dispatchers};
+use crate::file_cleanup::FileCleanup;
 use crate::files::Uploads;
 use crate::flow::Flows;
 use crate::reload::Hangups;
@@ -112,7 +113,8 @@ pub(crate) fn spawn_flow(parts: &Parts, tasks: &mut Tasks) {
     tasks.spawn(flows.run_due_flows(parts.shutdown.clone()));
 }
 
-/// Spawns the dispatchers, and the repair of messages and results that took a detour.
+/// Spawns the dispatchers, the repair of messages and results that took a detour, and the cleanup
+/// of files.
 pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
     let Parts {
         config, servers, ..
@@ -130,6 +132,14 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
         finalizer: parts.finalizer.clone(),
     };
     tasks.spawn(deferred_results.run(parts.shutdown.clone()));
+    let cleanup = FileCleanup {
+        store: servers.store.clone(),
+        artifacts: servers.artifacts.clone(),
+        apps: parts.apps.clone(),
+        keep_uploads: config.keep_uploads,
+        interval: config.cleanup_interval,
+    };
+    tasks.spawn(cleanup.run(parts.shutdown.clone()));
     let dispatchers = Dispatchers {
         store: servers.store.clone(),
         connections: Connections::new(config.servers.amqp_url.clone()),

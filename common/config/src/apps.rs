@@ -9,7 +9,7 @@ use warmq_types::ids::AppId;
 use warmq_types::job::MAX_ATTEMPTS;
 use warmq_types::policy_name::PolicyName;
 
-use super::{DurationSetting, SettingPath, Settings};
+use super::{DurationSetting, KeepFor, SettingPath, Settings};
 
 /// Minimum retention of records: parked copies and redeliveries of a job arrive earlier.
 pub const SHORTEST_RETENTION: Duration = Duration::from_secs(60);
@@ -58,6 +58,8 @@ pub struct AppConfig {
     pub prior_load: Duration,
     /// Retention of record and result after the end; at least [`SHORTEST_RETENTION`].
     pub retention: Duration,
+    /// How long files of its jobs are kept beyond their records, from their creation on.
+    pub keep_files: KeepFor,
     /// Submissions are refused while this many jobs wait; unlimited if unset.
     pub max_queue_length: Option<u64>,
     /// Cost of a job in a unit of the operator's, for conditions of routes; 0 if unset.
@@ -79,6 +81,7 @@ impl Default for AppConfig {
             prior_run: Duration::from_secs(2),
             prior_load: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3600),
+            keep_files: KeepFor::Time(Duration::ZERO),
             max_queue_length: None,
             cost: 0.0,
             wait_for_model: None,
@@ -172,6 +175,7 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
             "prior_run" => positive_time(&value).map(|time| config.prior_run = time),
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
             "retention" => retention(&value).map(|time| config.retention = time),
+            "keep_files" => text(&value).map(|keep| config.keep_files = keep),
             "max_queue_length" => length(&value).map(|most| config.max_queue_length = Some(most)),
             "wait_for_model" => {
                 positive_time(&value).map(|time| config.wait_for_model = Some(time))

@@ -5,6 +5,7 @@
 
 mod apps;
 mod duration_setting;
+mod keep_for;
 mod secret;
 mod servers;
 mod setting_path;
@@ -13,6 +14,7 @@ mod source_location;
 
 pub use apps::{AppConfig, Apps, HintFrom, SHORTEST_RETENTION};
 pub use duration_setting::DurationSetting;
+pub use keep_for::KeepFor;
 pub use secret::SecretText;
 pub use servers::{ServerArgs, Servers};
 pub use setting_path::SettingPath;
@@ -51,6 +53,8 @@ const KNOWN: &[&str] = &[
     "max_upload",
     "reconcile_after",
     "forget_apps_after",
+    "keep_uploads",
+    "cleanup_interval",
     "allow_anonymous",
     "admin_key",
     "app",

@@ -1,9 +1,11 @@
 //! The storage: files by key, files of jobs, stored inputs.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
@@ -20,6 +22,17 @@ pub const REFERENCE_PREFIX: &str = "warmq://files/";
 /// Folder of stored inputs. Neither URLs nor references lead there, since no part of a file's key
 /// begins with a dot.
 const INPUTS_FOLDER: &str = ".inputs";
+
+/// A stored file in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedFile {
+    /// Key.
+    pub key: String,
+    /// Size, bytes.
+    pub bytes: u64,
+    /// Time of the last write.
+    pub modified: SystemTime,
+}
 
 /// Object storage for artifacts.
 #[derive(Debug, Clone)]
@@ -139,6 +152,26 @@ impl Artifacts {
         let size = body.len() as u64;
         let put = self.store.put(&self.path(key), body.into()).await?;
         Ok(tag(put.e_tag.as_deref(), size))
+    }
+
+    /// Lists the files below a folder, or all with `""`. Those that are being written are not
+    /// listed.
+    pub fn list(&self, folder: &str) -> BoxStream<'_, Result<ListedFile, Error>> {
+        let below = match folder {
+            "" => self.root.clone(),
+            folder => self.path(folder),
+        };
+        let listed = self.store.list(Some(&below)).map_err(Error::from);
+        let files = listed.try_filter_map(async |found| {
+            let key = found.location.prefix_match(&self.root);
+            let key = key.map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
+            Ok(key.map(|parts: Vec<String>| ListedFile {
+                key: parts.join("/"),
+                bytes: found.size,
+                modified: found.last_modified.into(),
+            }))
+        });
+        files.boxed()
     }
 
     /// Deletes the file at `key`.

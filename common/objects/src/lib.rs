@@ -11,6 +11,6 @@ mod artifacts;
 mod error;
 mod streams;
 
-pub use artifacts::{Artifacts, REFERENCE_PREFIX};
+pub use artifacts::{Artifacts, ListedFile, REFERENCE_PREFIX};
 pub use error::{Error, InputError};
 pub use streams::{FileWriter, StoredFile, WRITE_BUFFER_BYTES};

@@ -109,6 +109,16 @@ impl Keys {
         format!("{}:job:{job}", self.namespace)
     }
 
+    /// String: exists while files below a folder of the storage are kept on request.
+    pub(super) fn kept_files(&self, folder: &str) -> String {
+        format!("{}:kept_files:{folder}", self.namespace)
+    }
+
+    /// String: exists between two cleanups of the storage.
+    pub(super) fn cleanup(&self) -> String {
+        format!("{}:cleanup", self.namespace)
+    }
+
     /// String: tombstone of a job whose record goes before copies of its message do.
     pub(super) fn tombstone(&self, app: &AppId, job: JobId) -> String {
         self.of_app(app, format_args!("job:{job}:tombstone"))

@@ -18,6 +18,7 @@
 //! | `api_keys` | API keys and their rates |
 //! | `secrets` | shared secrets for signatures |
 //! | `leadership`, `stats`, `maintenance` | leader leases, statistics, lost jobs |
+//! | `file_retention` | files that must not be deleted |
 //! | `usage` | apps in use; removal of others |
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
@@ -36,6 +37,7 @@ mod cancellation;
 mod deadlines;
 mod error;
 mod faults;
+mod file_retention;
 mod fleet;
 mod flows;
 mod idle_runners;
@@ -156,6 +158,8 @@ parts! {
     flows: Flows,
     /// Choices of routes for repeated submissions.
     sticky_routes: StickyRoutes,
+    /// Files that must not be deleted, and the turns of their cleanup.
+    file_retention: FileRetention,
     /// Registration, heartbeats, reports and removal of runners.
     fleet: Fleet,
     /// Runners that take no jobs, and runners with equal names.

@@ -11,6 +11,8 @@ pub enum Secret {
     SignedUrls,
     /// Signs webhooks (seed of an ED25519 key).
     Webhooks,
+    /// Identifies the namespace of this Redis in the storage.
+    Installation,
 }
 
 impl Secret {
@@ -18,6 +20,7 @@ impl Secret {
         match self {
             Self::SignedUrls => "signed-urls",
             Self::Webhooks => "webhooks",
+            Self::Installation => "installation",
         }
     }
 }

@@ -119,7 +119,7 @@ async fn announce(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    announced(&api, &headers, body, SignedUrls::to_write)
+    announced(&api, &headers, body, SignedUrls::to_write).await
 }
 
 /// Returns the same for a file in parts: `PUT upload_url/1`, …, `POST upload_url/complete`.
@@ -137,11 +137,11 @@ async fn announce_parts(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    announced(&api, &headers, body, SignedUrls::to_write_parts)
+    announced(&api, &headers, body, SignedUrls::to_write_parts).await
 }
 
 /// Returns the URLs for reading and for writing a new file; `to_put` creates the latter.
-fn announced(
+async fn announced(
     api: &Api,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -156,21 +156,26 @@ fn announced(
         headers,
         file_name.as_deref(),
         content_type.as_deref().unwrap_or_default(),
-    )?;
+    )
+    .await?;
     let upload_url = to_put(&api.signed_urls, &key, now_s() + UPLOAD_LIFETIME_S);
     Ok(Json(json!({"upload_url": upload_url, "file_url": file_url})).into_response())
 }
 
 /// Returns a key for a new file, and its URL.
-fn new_file(
+async fn new_file(
     api: &Api,
     headers: &HeaderMap,
     name: Option<&str>,
     content_type: &str,
 ) -> Result<(FileKey, String), ApiError> {
-    let lifetime_s = lifetime_of(headers)?.unwrap_or(FILE_LIFETIME_S);
+    let requested_s = lifetime_of(headers)?;
     let key = Uploads::new_key(name.unwrap_or(NAMELESS), content_type)
         .ok_or_else(|| ApiError::internal("the file's name yields no key"))?;
+    if let (Some(lifetime_s), Some(folder)) = (requested_s, key.folder()) {
+        (api.store.file_retention().keep(folder, lifetime_s)).await?;
+    }
+    let lifetime_s = requested_s.unwrap_or(FILE_LIFETIME_S);
     let url = api
         .signed_urls
         .to_read(&key, now_s().saturating_add(lifetime_s));
@@ -397,7 +402,7 @@ async fn upload_whole(
     headers: HeaderMap,
     Streamed(body): Streamed,
 ) -> Result<Response, ApiError> {
-    let (key, url) = named_in_headers(&api, &headers)?;
+    let (key, url) = named_in_headers(&api, &headers).await?;
     api.uploads.store(&key, body).await?;
     Ok(Json(json!({"access_url": url})).into_response())
 }
@@ -415,17 +420,17 @@ async fn begin_parts(
     _: UploadToken,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (key, url) = named_in_headers(&api, &headers)?;
+    let (key, url) = named_in_headers(&api, &headers).await?;
     let upload = api
         .signed_urls
         .signature(Use::WriteParts, &key, now_s() + UPLOAD_LIFETIME_S);
     Ok(Json(json!({"access_url": url, "uploadId": upload})).into_response())
 }
 
-fn named_in_headers(api: &Api, headers: &HeaderMap) -> Result<(FileKey, String), ApiError> {
+async fn named_in_headers(api: &Api, headers: &HeaderMap) -> Result<(FileKey, String), ApiError> {
     let name = text_of(headers, "x-fal-file-name");
     let content_type = text_of(headers, "content-type").unwrap_or_default();
-    new_file(api, headers, name.as_deref(), &content_type)
+    new_file(api, headers, name.as_deref(), &content_type).await
 }
 
 /// Proof that the caller may upload files.

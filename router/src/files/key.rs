@@ -26,6 +26,11 @@ impl FileKey {
         &self.0
     }
 
+    /// Returns what precedes the name.
+    pub fn folder(&self) -> Option<&str> {
+        self.0.rsplit_once('/').map(|(folder, _)| folder)
+    }
+
     /// Returns the file's name: the last part.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()

@@ -7,7 +7,7 @@ use warmq_store::{Finish, Finished, Ran, RunnerReport};
 use warmq_types::attempt::{Lease, Outcome};
 use warmq_types::hint::Hint;
 use warmq_types::ids::Fence;
-use warmq_types::job::{JobError, Timings};
+use warmq_types::job::{JobError, JobSpec, Timings};
 
 use crate::context::WorkerContext;
 use crate::lease::StartedAttempt;
@@ -18,6 +18,15 @@ const NO_FENCE: Fence = Fence(0);
 
 /// Delay after an attempt that timed out and was not counted because Redis was unreachable.
 const RETRY_DELAY_WITHOUT_REDIS: Duration = Duration::from_secs(30);
+
+/// How long the files of a step are kept, s: a week, in which its flow ends, and a day in which the
+/// flow's result, which may refer to them, is kept.
+const STEP_FILES_S: u64 = 8 * 24 * 3600;
+
+/// Returns how long the job's files are kept although its record expires, s.
+fn keep_files_s(job: &JobSpec) -> Option<u64> {
+    job.links_s.max(job.step_of.as_ref().map(|_| STEP_FILES_S))
+}
 
 /// An attempt that ended.
 pub(super) struct EndedAttempt {
@@ -59,6 +68,15 @@ impl EndedAttempt {
             None if is_ours => self.started.record_start(context).await?,
             lease => lease,
         };
+        if let (Some(links_s), Outcome::Succeeded(_)) = (job.links_s, &self.outcome) {
+            // Otherwise they are deleted with the record.
+            let folder = format!("{}/{}", job.app, job.id);
+            context
+                .store
+                .file_retention()
+                .keep(&folder, links_s)
+                .await?;
+        }
         let finish = Finish {
             app: &job.app,
             job: job.id,

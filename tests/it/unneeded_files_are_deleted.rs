@@ -1,0 +1,112 @@
+//! Files of expired jobs and old uploads are deleted, and no others.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use warmq_tests::System;
+use warmq_tests::system::{TIMED, TIMEOUT};
+use warmq_types::ids::JobId;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Cleanups every second.
+const OFTEN: &str = "--cleanup-interval=1s";
+
+fn storage(system: &System) -> PathBuf {
+    system.testbed.folder().join("files")
+}
+
+/// Writes a file of this age, and returns its path.
+fn write(storage: &Path, key: &str, age: Duration) -> PathBuf {
+    let path = storage.join(key);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "content").unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn files_of_expired_jobs_old_uploads_and_abandoned_parts_are_deleted_and_no_others() {
+    let mut system = System::with_config("[apps.'a/archive']\nkeep_files = 'forever'").await;
+    let known = system.submit("m", 1).await;
+    let kept = JobId::generate();
+    let retention = system.testbed.store().file_retention();
+    retention
+        .keep(&format!("{TIMED}/{kept}"), 3600)
+        .await
+        .unwrap();
+    let storage = storage(&system);
+    let expired = || format!("{TIMED}/{}", JobId::generate());
+    let old = [
+        (format!("{}/1/0.png", expired()), 2 * HOUR),
+        ("uploads/0a1b/cat.png".to_owned(), 15 * DAY),
+        ("uploads/0a1c/.parts/1".to_owned(), 2 * DAY),
+        (format!(".inputs/{}/ab.json", expired()), 31 * DAY),
+        (format!("{TIMED}/probes/r"), 2 * DAY),
+    ];
+    let needed = [
+        (format!("{}/1/0.png", expired()), HOUR / 2),
+        (format!("{TIMED}/{known}/1/0.png"), 2 * DAY),
+        (format!("{TIMED}/{kept}/1/0.png"), 2 * DAY),
+        (format!(".inputs/{TIMED}/{known}/ab.json"), 31 * DAY),
+        (format!(".inputs/{}/ab.json", expired()), 2 * DAY),
+        (format!("a/archive/{}/1/0.png", JobId::generate()), 9 * DAY),
+        ("uploads/0a1d/cat.png".to_owned(), 2 * DAY),
+        ("notes/of/operators.txt".to_owned(), 99 * DAY),
+    ];
+    let paths = |files: &[(String, Duration)]| -> Vec<PathBuf> {
+        files
+            .iter()
+            .map(|(key, age)| write(&storage, key, *age))
+            .collect()
+    };
+    let (old, needed) = (paths(&old), paths(&needed));
+    system.replace_router(&[OFTEN]).await;
+    system
+        .until("the old files are deleted", TIMEOUT, async || {
+            old.iter().all(|path| !path.exists()).then_some(())
+        })
+        .await;
+    // A cleanup that began after the deletions has ended as well: it would delete a second file.
+    let second = write(&storage, &format!("{}/1/0.png", expired()), 2 * HOUR);
+    system
+        .until("another cleanup has ended", TIMEOUT, async || {
+            (!second.exists()).then_some(())
+        })
+        .await;
+    for path in needed {
+        assert!(path.exists(), "{}", path.display());
+    }
+    system.cleanup().await;
+}
+
+#[tokio::test]
+async fn in_a_storage_that_another_installation_uses_nothing_is_deleted() {
+    let mut system = System::start().await;
+    let storage = storage(&system);
+    let other = write(&storage, ".installations/00ff", DAY);
+    let expired = write(
+        &storage,
+        &format!("{TIMED}/{}/1/0.png", JobId::generate()),
+        DAY,
+    );
+    system.replace_router(&[OFTEN]).await;
+    system
+        .until("the router reports why", TIMEOUT, async || {
+            let log = std::fs::read_to_string(system.router.log()).ok()?;
+            let reason = "the storage is used by another namespace or Redis";
+            log.contains(reason).then_some(())
+        })
+        .await;
+    assert!(expired.exists());
+    std::fs::remove_file(other).unwrap();
+    system
+        .until("the file is deleted", TIMEOUT, async || {
+            (!expired.exists()).then_some(())
+        })
+        .await;
+    system.cleanup().await;
+}
