@@ -68,13 +68,12 @@ impl EndedAttempt {
             None if is_ours => self.started.record_start(context).await?,
             lease => lease,
         };
-        if let (Some(links_s), Outcome::Succeeded(_)) = (job.links_s, &self.outcome) {
-            // Otherwise they are deleted with the record.
+        if let (Some(keep_s), Outcome::Succeeded(_)) = (keep_files_s(job), &self.outcome) {
             let folder = format!("{}/{}", job.app, job.id);
             context
                 .store
                 .file_retention()
-                .keep(&folder, links_s)
+                .keep(&folder, keep_s)
                 .await?;
         }
         let finish = Finish {
