@@ -16,6 +16,7 @@ use crate::dispatcher::{Connections, Dispatchers};
 use crate::file_cleanup::FileCleanup;
 use crate::files::Uploads;
 use crate::flow::Flows;
+use crate::job_list_trimmer;
 use crate::reload::Hangups;
 use crate::reply::Replies;
 use crate::startup::Parts;
@@ -154,6 +155,10 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
         metrics: parts.metrics.clone(),
     };
     tasks.spawn(dispatchers.run(parts.shutdown.clone()));
+    tasks.spawn(job_list_trimmer::run(
+        servers.store.clone(),
+        parts.shutdown.clone(),
+    ));
 }
 
 pub(crate) fn spawn_reply(parts: &Parts, tasks: &mut Tasks) {

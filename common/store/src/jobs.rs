@@ -137,7 +137,8 @@ impl<'a> Jobs<'a> {
             .key(self.keys.start_deadlines(app))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, id))
-            .key(self.keys.job_app(id));
+            .key(self.keys.job_app(id))
+            .key(self.keys.job_list());
         if let Some(key) = terms.key {
             call.key(self.keys.idempotency(app, owner, key));
         }
@@ -188,6 +189,7 @@ impl<'a> Jobs<'a> {
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))
+            .key(self.keys.job_list())
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -283,7 +285,7 @@ impl<'a> Jobs<'a> {
         self.record_of((app, job), FIELDS.into_iter().zip(values))
     }
 
-    fn record_of<'n>(
+    pub(super) fn record_of<'n>(
         self,
         (app, job): (&AppId, JobId),
         fields: impl Iterator<Item = (&'n str, Option<String>)>,

@@ -5,6 +5,7 @@
 //! | `keys` | all keys; no other file spells one |
 //! | `lua/`, `scripts`, `script_reply` | one file per atomic change, and its replies |
 //! | `jobs`, `record` | records of jobs; parsing a hash into a record |
+//! | `job_list` | lists of jobs, newest first |
 //! | `active_jobs_per_key` | active jobs of each API key, for its quota |
 //! | `sticky_routes` | routes' choices for repeated submissions |
 //! | `placement`, `attempts` | placement of waiting jobs; start, lease, end and loss of attempts |
@@ -23,10 +24,10 @@
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
 //!
-//! All keys of one app have the hash tag `{app}`, and a script touches one app, except `lead.lua`,
-//! and `create.lua`, which sets the entry that finds the app of an id. They and reads over many
-//! apps need one server, so Redis Cluster is refused. Times are those of Redis' clock (Unix ms):
-//! hosts need not agree.
+//! All keys of one app have the hash tag `{app}`, and a script touches one app and the job list,
+//! except `lead.lua`, and `create.lua`, which sets the entry that finds the app of an id. The job
+//! list and reads over many apps need one server, so Redis Cluster is refused. Times are those of
+//! Redis' clock (Unix ms): hosts need not agree.
 //!
 //! Every call that asks Redis fails if it is unreachable; `# Errors` names further reasons.
 
@@ -41,6 +42,7 @@ mod file_retention;
 mod fleet;
 mod flows;
 mod idle_runners;
+mod job_list;
 mod jobs;
 mod keys;
 mod leadership;
@@ -77,6 +79,7 @@ pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
 pub use fleet::{AppLoad, Counts, Heartbeat, Registration, RunnerReport, SharedQueueConsumer};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
+pub use job_list::{Before, JobFilter, JobPage, NotACursor};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};
 pub use maintenance::{QueueDepths, QueuedCursor};
@@ -134,6 +137,8 @@ macro_rules! parts {
 parts! {
     /// Records of jobs: creation, removal, lookup.
     jobs: Jobs,
+    /// Lists of jobs, newest first.
+    job_list: JobList,
     /// Logs of jobs, and the fields that change while they wait and run.
     log: JobLog,
     /// Active jobs per owner.

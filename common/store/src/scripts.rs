@@ -47,6 +47,8 @@ pub(super) struct Scripts {
     pub(super) append_log: Script,
     pub(super) report: Script,
     pub(super) emit: Script,
+    pub(super) trim_job_list: Script,
+    pub(super) unlist_stale: Script,
 }
 
 impl Scripts {
@@ -95,6 +97,8 @@ impl Scripts {
             append_log: script(include_str!("lua/append_log.lua")),
             report: script(include_str!("lua/report.lua")),
             emit: script(include_str!("lua/emit.lua")),
+            trim_job_list: script(include_str!("lua/trim_job_list.lua")),
+            unlist_stale: script(include_str!("lua/unlist_stale.lua")),
         }
     }
 }

@@ -14,6 +14,7 @@ mod fleet;
 mod health;
 mod hosts;
 mod images;
+mod job_list;
 mod job_result;
 mod job_status;
 mod job_stream;
@@ -117,7 +118,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 /// Returns the routes of submitters and operators. Files alone need no key: their URLs are
 /// signed, and are opened by browsers without a key.
 fn api_routes(api: &Api) -> OpenApiRouter<Api> {
-    let with_a_key = jobs::routes().merge(fleet::apps_routes());
+    let with_a_key = (jobs::routes().merge(job_list::routes())).merge(fleet::apps_routes());
     let administering = (dead::routes().merge(keys::routes()).merge(config::routes()))
         .merge(runner_models::routes());
     let own_pages = middleware::from_fn_with_state(api.clone(), cors::own_pages_only);
