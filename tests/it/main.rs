@@ -62,6 +62,7 @@ mod submissions_are_idempotent;
 mod synchronous_calls_return_results;
 mod text_to_image_works;
 mod the_api_is_as_documented;
+mod the_command_line_shows_jobs;
 mod uploads_reach_jobs;
 mod upscale_and_cutout_work;
 mod webhooks_are_delivered;
