@@ -45,13 +45,16 @@ pub enum Input {
     Redraw,
 }
 
+/// Pressed keys that are not handled yet; the terminal keeps further ones.
+const MAX_INPUTS: usize = 16;
+
 /// Reads the keyboard on a thread of its own. The channel closes with the terminal.
-pub fn inputs() -> mpsc::UnboundedReceiver<Input> {
-    let (sender, receiver) = mpsc::unbounded_channel();
+pub fn inputs() -> mpsc::Receiver<Input> {
+    let (sender, receiver) = mpsc::channel(MAX_INPUTS);
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {
             if let Some(input) = meaning(&event)
-                && sender.send(input).is_err()
+                && sender.blocking_send(input).is_err()
             {
                 return;
             }
