@@ -8,6 +8,7 @@ use warmq_types::access::Scope;
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId, KeyId, KeyName, RunnerId};
 use warmq_types::job::Priority;
+use warmq_types::state::JobState;
 
 use crate::dry_run::AppAssumption;
 use crate::exit::Usage;
@@ -63,6 +64,16 @@ pub enum Command {
         /// Id of the job
         id: JobId,
     },
+    /// List jobs, newest first
+    Jobs(JobsArgs),
+    /// Print a job's log
+    Logs {
+        /// Id of the job
+        id: JobId,
+        /// Print new lines until the job ends; with --json, one line of JSON each
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Print a job's result
     Result {
         /// Id of the job
@@ -87,6 +98,15 @@ pub enum Command {
     },
     /// List the apps: jobs that wait, runners, policy
     Apps,
+    /// Show runners, queues and jobs live until q is pressed; with --json, print them once
+    Top {
+        /// Seconds between updates, 0.2 or more
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
+        interval: f64,
+        /// Only this app
+        #[arg(long, value_name = "OWNER/NAME")]
+        app: Option<AppId>,
+    },
     /// Check the routes of a configuration file, or try them out
     #[command(subcommand)]
     Routes(Routes),
@@ -101,6 +121,67 @@ pub enum Command {
         /// Id of the job
         id: JobId,
     },
+    /// Print completions for a shell: `source <(warmq completions bash)`
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: CompletedShell,
+    },
+    /// Print the manual page: `warmq man | man -l -`
+    Man,
+}
+
+/// Shells with completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompletedShell {
+    /// GNU Bash.
+    Bash,
+    /// The Z shell.
+    Zsh,
+    /// The friendly interactive shell.
+    Fish,
+}
+
+/// `warmq jobs`. All filters apply.
+#[derive(Debug, Args)]
+pub struct JobsArgs {
+    /// Only jobs in these states, comma-separated: queued, dispatched, running, succeeded, failed,
+    /// cancelled, expired
+    #[arg(long = "state", value_name = "STATES", value_delimiter = ',')]
+    pub states: Vec<JobState>,
+    /// Only jobs of this app, or flows of this route
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub app: Option<AppId>,
+    /// Only jobs with this hint
+    #[arg(long)]
+    pub hint: Option<Hint>,
+    /// Only jobs submitted with this key: its id, the part before the colon
+    #[arg(long, value_name = "KEY_ID")]
+    pub owner: Option<KeyId>,
+    /// Only jobs before this one, or before this time (Unix ms)
+    #[arg(long, value_name = "ID|TIME")]
+    pub before: Option<String>,
+    /// Maximum number of jobs
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 50, value_parser = at_least_one)]
+    pub limit: usize,
+}
+
+/// Shortest interval between updates of `warmq top`, s.
+const MIN_INTERVAL_S: f64 = 0.2;
+
+fn interval(text: &str) -> Result<f64, Usage> {
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|seconds| (MIN_INTERVAL_S..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| {
+        Usage(format!(
+            "'{text}' is not an interval: expected seconds from {MIN_INTERVAL_S} to 3600"
+        ))
+    })
+}
+
+fn at_least_one(text: &str) -> Result<usize, Usage> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| Usage(format!("'{text}' is not a number of at least 1")))
 }
 
 /// `warmq keys`.

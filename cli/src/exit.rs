@@ -45,6 +45,18 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
     if usage { USAGE } else { FAILED }
 }
 
+/// Returns whether a later request may succeed: the router is unreachable or lacks a server.
+pub fn is_temporary(error: &client::Error) -> bool {
+    matches!(
+        error,
+        client::Error::Unreachable { .. }
+            | client::Error::Refused {
+                status: 500..=599,
+                ..
+            }
+    )
+}
+
 /// Formats an error and its causes in one line. Own errors include their causes.
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut text = error.to_string();

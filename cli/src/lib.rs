@@ -10,6 +10,7 @@
 //! | [`pictures`] | the pictures in an output, and saving them |
 //! | [`progress`] | live progress of a job |
 //! | [`dry_run`] | where routes would send a submission |
+//! | [`top`] | runners, queues and jobs, live |
 //! | [`time`] | formatting |
 //! | [`exit`] | exit statuses, and the errors that map to them |
 
@@ -23,3 +24,4 @@ pub mod input;
 pub mod pictures;
 pub mod progress;
 pub mod time;
+pub mod top;

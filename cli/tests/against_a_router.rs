@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic fails the test, in helpers too")]
 
+use std::collections::HashMap;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -75,6 +76,25 @@ async fn cancel(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
     }
 }
 
+/// Pages of 300 jobs whose ids end with 299, 298, …, 0. As many as requested, but at most 120: a
+/// page may be shorter than its limit.
+async fn jobs(Query(query): Query<HashMap<String, String>>) -> Json<Value> {
+    let number = |id: &String| id[ID.len() - 3..].parse::<usize>().unwrap();
+    let end = query.get("before").map_or(300, number);
+    let limit: usize = query["limit"].parse().unwrap();
+    assert!(limit <= 200, "{limit}");
+    let first = end.saturating_sub(limit.min(120));
+    let id = |number: usize| format!("{}{number:03}", &ID[..ID.len() - 3]);
+    let jobs = (first..end).rev().map(|number| {
+        json!({
+            "id": id(number), "app": "warmq/diffusion", "state": "queued", "priority": "normal",
+            "attempt": 0, "created_ms": 1000
+        })
+    });
+    let next = (first > 0).then(|| id(first));
+    Json(json!({"jobs": jobs.collect::<Vec<_>>(), "next": next}))
+}
+
 async fn create_key(
     State(seen): State<Seen>,
     headers: HeaderMap,
@@ -112,6 +132,7 @@ async fn router() -> (String, Seen) {
     let seen = Seen::default();
     let routes = Router::new()
         .route("/queue/{owner}/{name}", post(submit))
+        .route("/v1/jobs", get(jobs))
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/files/{*key}", get(file))
         .route("/v1/keys", get(keys).post(create_key))
@@ -231,6 +252,23 @@ async fn a_cancellation_is_reported_and_an_ended_job_is_a_usage_error() {
     );
     let nowhere = warmq(&format!("{url}/nowhere"), &["cancel", ID]).await;
     assert_eq!(nowhere.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn as_many_pages_are_read_as_the_number_of_jobs_needs() {
+    let (url, _) = router().await;
+    for (limit, expected, has_more) in [("7", 7, true), ("250", 250, true), ("1000", 300, false)] {
+        let output = warmq(&url, &["jobs", "--json", "--limit", limit]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let jobs: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(jobs.len(), expected);
+        let ids: Vec<&str> = jobs.iter().map(|job| job["id"].as_str().unwrap()).collect();
+        assert!(ids.is_sorted_by(|newer, older| newer > older));
+        let table = warmq(&url, &["jobs", "-n", limit]).await;
+        let rows = String::from_utf8_lossy(&table.stdout).lines().count();
+        assert_eq!(rows, expected + 1);
+        assert_eq!(stderr(&table).contains("--before"), has_more, "{limit}");
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use warmq_types::hint::Hint;
-use warmq_types::ids::{AppId, JobId};
+use warmq_types::http::StatusName;
+use warmq_types::ids::{AppId, JobId, KeyId, RunnerId};
 use warmq_types::job::Priority;
+use warmq_types::state::JobState;
 
 /// A job to submit.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +50,76 @@ impl Submission {
     }
 }
 
+/// Which jobs to list; all by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobQuery {
+    /// In one of these states; in any, if empty.
+    pub states: Vec<JobState>,
+    /// Of this app, or flows of this route.
+    pub app: Option<AppId>,
+    /// With this hint.
+    pub hint: Option<Hint>,
+    /// Submitted with this key.
+    pub owner: Option<KeyId>,
+    /// Before this job, or this time (Unix ms).
+    pub before: Option<String>,
+    /// Maximum number of jobs of the page; the router's default, if absent.
+    pub limit: Option<usize>,
+}
+
+impl JobQuery {
+    /// Returns the query of the request.
+    pub(super) fn encode(&self) -> String {
+        let states: Vec<&str> = self.states.iter().map(|state| state.as_str()).collect();
+        let states = Some(states.join(",")).filter(|states| !states.is_empty());
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [
+            ("state", states),
+            ("app", self.app.as_ref().map(AppId::to_string)),
+            ("hint", self.hint.as_ref().map(Hint::to_string)),
+            ("key", self.owner.as_ref().map(KeyId::to_string)),
+            ("before", self.before.clone()),
+            ("limit", self.limit.map(|limit| limit.to_string())),
+        ] {
+            if let Some(value) = value {
+                query.append_pair(name, &value);
+            }
+        }
+        query.finish()
+    }
+}
+
+/// A line of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Time, as RFC 3339 in UTC.
+    pub timestamp: String,
+    /// `INFO`, `WARN` or `ERROR`.
+    pub level: String,
+    /// One sentence.
+    pub message: String,
+    /// What it concerns.
+    pub labels: LogLabels,
+}
+
+/// What a line of a log concerns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLabels {
+    /// A runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<RunnerId>,
+}
+
+/// A status of a job, with lines of its log.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct LoggedStatus {
+    /// The status.
+    pub status: StatusName,
+    /// Lines of the log.
+    #[serde(default)]
+    pub logs: Vec<LogEntry>,
+}
+
 /// The response to a submission, in fal's format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
@@ -72,4 +144,23 @@ pub struct RunResult {
     pub status: u16,
     /// The output, or the error.
     pub body: Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_contains_the_given_filters_only() {
+        assert_eq!(JobQuery::default().encode(), "");
+        let query = JobQuery {
+            states: vec![JobState::Queued, JobState::Running],
+            app: Some("a/b".parse().unwrap()),
+            hint: Some("größe & x".parse().unwrap()),
+            limit: Some(7),
+            ..JobQuery::default()
+        };
+        let expected = "state=queued%2Crunning&app=a%2Fb&hint=gr%C3%B6%C3%9Fe+%26+x&limit=7";
+        assert_eq!(query.encode(), expected);
+    }
 }

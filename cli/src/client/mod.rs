@@ -2,6 +2,7 @@
 //! rejects the request or is unreachable.
 
 mod error;
+mod event_stream;
 mod messages;
 
 use bytes::Bytes;
@@ -13,11 +14,14 @@ use serde_json::Value;
 use url::Url;
 
 pub use error::Error;
-pub use messages::{RunResult, Submission, Submitted};
+pub use event_stream::EventStream;
+pub use messages::{JobQuery, LogEntry, LogLabels, LoggedStatus, RunResult, Submission, Submitted};
 
 use warmq_process::tls;
 use warmq_types::access::{ApiKey, NewKey};
-use warmq_types::http::{App, Apps, CreatedKey, DeadLetters, Job, Keys, Redriven, Route, Runners};
+use warmq_types::http::{
+    App, Apps, CreatedKey, DeadLetters, Job, Jobs, Keys, Redriven, Route, Runners,
+};
 use warmq_types::ids::{AppId, JobId, KeyId, RunnerId};
 use warmq_types::runner::{ModelChange, RunnerRecord};
 use warmq_types::text::is_printable;
@@ -109,6 +113,32 @@ impl Client {
             Err(Error::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns a page of jobs, newest first.
+    ///
+    /// # Errors
+    /// The router rejects the query or is unreachable.
+    pub async fn jobs(&self, query: &JobQuery) -> Result<Jobs, Error> {
+        let path = format!("/v1/jobs?{}", query.encode());
+        self.read(self.request(Method::GET, &path)).await
+    }
+
+    /// Returns a job's status with its whole log.
+    pub async fn log(&self, app: &AppId, id: JobId) -> Result<LoggedStatus, Error> {
+        let path = format!("/queue/{app}/requests/{id}/status?logs=1");
+        self.read(self.request(Method::GET, &path)).await
+    }
+
+    /// Follows a job's status with its log: first the whole log, then new lines, until its end.
+    pub async fn follow_log(
+        &self,
+        app: &AppId,
+        id: JobId,
+    ) -> Result<EventStream<LoggedStatus>, Error> {
+        let path = format!("/queue/{app}/requests/{id}/status/stream?logs=1");
+        let response = self.accepted(self.request(Method::GET, &path)).await?;
+        Ok(EventStream::new(self.clone(), response))
     }
 
     /// Cancels a job and returns it, `None` if it does not exist.

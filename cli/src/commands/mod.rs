@@ -2,14 +2,19 @@
 
 mod apps;
 mod cancel;
+mod completions;
 mod dead;
 mod explain;
+mod jobs;
 mod keys;
+mod logs;
+mod man;
 mod result;
 mod routes;
 mod runners;
 mod status;
 mod submit;
+mod top;
 
 use warmq_config::SecretText;
 use warmq_types::http::Job;
@@ -32,6 +37,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Submit(submit) => submit::run(&client, submit, json).await,
         Command::Status { id } => status::run(&client, id, json).await,
         Command::Result { id, save } => result::run(&client, id, save.as_deref()).await,
+        Command::Jobs(args) => jobs::run(&client, args, json).await,
+        Command::Logs { id, follow } => logs::run(&client, id, follow, json).await,
         Command::Cancel { id } => cancel::run(&client, id, json).await,
         Command::Runners { app, change: None } => runners::run(&client, app.as_ref(), json).await,
         Command::Runners {
@@ -39,9 +46,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
             change: Some(change),
         } => runners::change(&client, app.as_ref(), change, json).await,
         Command::Apps => apps::run(&client, json).await,
+        Command::Top { interval, app } => top::run(&client, interval, app.as_ref(), json).await,
         Command::Dead(dead) => dead::run(&client, dead, json).await,
         Command::Keys(keys) => keys::run(&client, keys, json).await,
         Command::Explain { id } => explain::run(&client, id, json).await,
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man => man::run(),
     }
 }
 

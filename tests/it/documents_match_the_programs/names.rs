@@ -60,10 +60,10 @@ async fn process_flags() -> Vec<Flag> {
 /// Reads `      --name <VALUE>  What it means [env: VARIABLE=value]`.
 fn flag(line: &str) -> Option<Flag> {
     let line = line.trim_start();
-    let line = line
-        .strip_prefix("-h, ")
-        .or(line.strip_prefix("-V, "))
-        .unwrap_or(line);
+    let line = match line.split_once(", ") {
+        Some((short, rest)) if short.len() == 2 && short.starts_with('-') => rest,
+        _ => line,
+    };
     let name = line.strip_prefix("--")?.split_whitespace().next()?;
     let variable = line.split_once("[env: ").map(|(_, rest)| {
         let end = rest.find(['=', ']']).unwrap();
