@@ -15,6 +15,7 @@ use crate::deferred_results::DeferredResults;
 use crate::dispatcher::{Connections, Dispatchers};
 use crate::files::Uploads;
 use crate::flow::Flows;
+use crate::overview::Overview;
 use crate::reload::Hangups;
 use crate::reply::Replies;
 use crate::startup::Parts;
@@ -58,6 +59,7 @@ pub(crate) fn spawn_server(parts: &Parts, server: api::Server, tasks: &mut Tasks
         metrics: parts.metrics.clone(),
         has_api_role: config.roles.contains(&Role::Api),
         streams: api::Streams::default(),
+        overview: Overview::new(servers.front.clone(), parts.apps.clone()),
     };
     tasks.spawn(server.run(api, config.drain_timeout, parts.shutdown.clone()));
 }

@@ -61,6 +61,7 @@ mod submissions_are_idempotent;
 mod synchronous_calls_return_results;
 mod text_to_image_works;
 mod the_api_is_as_documented;
+mod the_dashboard_works;
 mod uploads_reach_jobs;
 mod upscale_and_cutout_work;
 mod webhooks_are_delivered;

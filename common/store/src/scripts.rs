@@ -47,6 +47,7 @@ pub(super) struct Scripts {
     pub(super) append_log: Script,
     pub(super) report: Script,
     pub(super) emit: Script,
+    pub(super) leave_outbox: Script,
 }
 
 impl Scripts {
@@ -95,6 +96,7 @@ impl Scripts {
             append_log: script(include_str!("lua/append_log.lua")),
             report: script(include_str!("lua/report.lua")),
             emit: script(include_str!("lua/emit.lua")),
+            leave_outbox: script(include_str!("lua/leave_outbox.lua")),
         }
     }
 }
