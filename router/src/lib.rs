@@ -17,6 +17,7 @@
 //! | [`dead_letters`] | dead letters: list, redrive, drop |
 //! | [`memory`], [`large_json`] | memory limits of request bodies |
 //! | [`deferred_results`] | stores results that workers could not store |
+//! | `job_list_trimmer` | removes expired jobs from the list of jobs |
 //! | [`unroutable`] | republishes jobs that found no queue |
 //! | [`readiness`] | checks of servers and storage |
 //! | [`reply`] | replies to AMQP submitters that gave `reply_to` |
@@ -55,6 +56,7 @@ pub mod tls;
 pub mod unroutable;
 pub mod webhook;
 
+mod job_list_trimmer;
 mod overview;
 mod roles;
 mod startup;

@@ -15,6 +15,7 @@ use crate::deferred_results::DeferredResults;
 use crate::dispatcher::{Connections, Dispatchers};
 use crate::files::Uploads;
 use crate::flow::Flows;
+use crate::job_list_trimmer;
 use crate::overview::Overview;
 use crate::reload::Hangups;
 use crate::reply::Replies;
@@ -146,6 +147,10 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
         metrics: parts.metrics.clone(),
     };
     tasks.spawn(dispatchers.run(parts.shutdown.clone()));
+    tasks.spawn(job_list_trimmer::run(
+        servers.store.clone(),
+        parts.shutdown.clone(),
+    ));
 }
 
 pub(crate) fn spawn_reply(parts: &Parts, tasks: &mut Tasks) {

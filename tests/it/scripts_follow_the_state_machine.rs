@@ -10,8 +10,8 @@ use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use warmq_store::{
-    CancelOutcome, Claim, Created, Finish, Finished, Loss, RequeueCause, RunnerReport, Start,
-    StartSource, Store, Unavailable,
+    CancelOutcome, Claim, Created, Finish, Finished, JobFilter, Loss, RequeueCause, RunnerReport,
+    Start, StartSource, Store, Unavailable,
 };
 use warmq_testkit::{Testbed, decision, registration};
 use warmq_types::attempt::Outcome;
@@ -206,6 +206,7 @@ impl Fixture {
                 retention_s: Some(60),
                 start_timeout_ms: Some(600_000),
                 owner: Some(KeyId::generate(&"somebody".parse().unwrap())),
+                hint: Some("a model".parse().unwrap()),
                 ..JobSpec::new(app.clone(), json!({}))
             },
             model: Model {
@@ -482,6 +483,40 @@ impl Fixture {
         [found, job.map(|job| (job.state, job.attempt, job.fence))]
     }
 
+    /// Returns whether the job is listed by its state, and whether by another one.
+    async fn listed_by_state(&self) -> [bool; 2] {
+        let state = self.model.job.map(|job| job.state);
+        let (own, others) = (JobState::ALL.into_iter()).partition(|one| Some(*one) == state);
+        let listed = async |states: Vec<JobState>| {
+            let filter = JobFilter {
+                states,
+                ..JobFilter::default()
+            };
+            state.is_some() && self.lists(filter).await
+        };
+        [listed(own).await, listed(others).await]
+    }
+
+    /// Returns whether the job is listed by its app, its hint and its owner.
+    async fn listed_otherwise(&self) -> [bool; 3] {
+        let JobSpec {
+            app, hint, owner, ..
+        } = self.spec.clone();
+        let all = JobFilter::default;
+        let by_app = self.lists(JobFilter {
+            app: Some(app),
+            ..all()
+        });
+        let by_hint = self.lists(JobFilter { hint, ..all() });
+        let by_owner = self.lists(JobFilter { owner, ..all() });
+        [by_app.await, by_hint.await, by_owner.await]
+    }
+
+    async fn lists(&self, filter: JobFilter) -> bool {
+        let page = self.store.job_list().page(&filter, 10).await.unwrap();
+        page.jobs.iter().any(|job| job.spec.id == self.spec.id)
+    }
+
     /// Returns the counter of the owner's waiting or running jobs.
     async fn active(&self) -> u64 {
         let owner = self.spec.owner.as_ref().expect("it has one");
@@ -572,7 +607,18 @@ fn any_sequence_of_calls_leaves_the_record_as_in_the_table() {
                 prop_assert_eq!(found, expected, "after call {}, {:?}", number, call);
                 let (counted, active) = (stand.active().await, stand.model.active());
                 prop_assert_eq!(counted, active, "jobs after call {}, {:?}", number, call);
+                let exists = stand.model.job.is_some();
+                let listed = stand.listed_by_state().await;
+                prop_assert_eq!(
+                    listed,
+                    [exists, false],
+                    "lists after call {}, {:?}",
+                    number,
+                    call
+                );
             }
+            let exists = stand.model.job.is_some();
+            prop_assert_eq!(stand.listed_otherwise().await, [exists; 3]);
             Ok(())
         })
     });

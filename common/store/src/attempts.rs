@@ -409,6 +409,7 @@ impl Attempts<'_> {
             .key(&self.keys.requeueing(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))
+            .key(self.keys.job_list_trims())
             .arg(job.to_string())
             .invoke_async(&mut connection)
             .await?)

@@ -116,6 +116,7 @@ impl Flows<'_> {
             .key(self.keys.job(route, id))
             .key(self.keys.queued(route))
             .key(self.keys.log(route, id))
+            .key(self.keys.job_list())
             .arg(id.to_string())
             .arg(next.version)
             .arg(state.as_str())

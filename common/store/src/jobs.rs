@@ -168,7 +168,8 @@ impl<'a> Jobs<'a> {
             .key(self.keys.queued(app))
             .key(self.keys.start_deadlines(app))
             .key(self.keys.active(app))
-            .key(self.keys.tombstone(app, id));
+            .key(self.keys.tombstone(app, id))
+            .key(self.keys.job_list());
         if let Some(key) = terms.key {
             call.key(self.keys.idempotency(app, owner, key));
         }
@@ -230,6 +231,7 @@ impl<'a> Jobs<'a> {
             .key(self.keys.log(app, job))
             .key(self.keys.active(app))
             .key(self.keys.tombstone(app, job))
+            .key(self.keys.job_list())
             .arg(job.to_string())
             .invoke_async(&mut self.connection.clone())
             .await?)
@@ -325,7 +327,7 @@ impl<'a> Jobs<'a> {
         self.record_of((app, job), FIELDS.into_iter().zip(values))
     }
 
-    fn record_of<'n>(
+    pub(super) fn record_of<'n>(
         self,
         (app, job): (&AppId, JobId),
         fields: impl Iterator<Item = (&'n str, Option<String>)>,

@@ -50,23 +50,37 @@ impl Keys {
     }
 
     /// Returns the keys that change when a job ends, besides its record and its place in a queue.
-    pub(super) fn ending(&self, app: &AppId, job: JobId) -> [String; 4] {
+    pub(super) fn ending(&self, app: &AppId, job: JobId) -> [String; 6] {
         [
             self.outbox(app),
             self.log(app, job),
             self.active(app),
             self.tombstone(app, job),
+            self.job_list(),
+            self.job_list_trims(),
         ]
     }
 
     /// Returns the keys that change when a job is queued again.
-    pub(super) fn requeueing(&self, app: &AppId, job: JobId) -> [String; 4] {
+    pub(super) fn requeueing(&self, app: &AppId, job: JobId) -> [String; 5] {
         [
             self.job(app, job),
             self.queued(app),
             self.start_deadlines(app),
             self.log(app, job),
+            self.job_list(),
         ]
+    }
+
+    /// Sorted set: the job list, over all apps; see job_list.rs.
+    pub(super) fn job_list(&self) -> String {
+        format!("{}:job_list", self.namespace)
+    }
+
+    /// Sorted set: `<job> <app> <state> <owner> <hint>` of ended jobs, by the end of their
+    /// retention (Unix ms), at which they leave the job list.
+    pub(super) fn job_list_trims(&self) -> String {
+        format!("{}:job_list_trims", self.namespace)
     }
 
     /// Sorted set: `<route> <id>` of active flows, by the time of their next evaluation (Unix ms).

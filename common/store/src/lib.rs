@@ -5,6 +5,7 @@
 //! | `keys` | all keys; no other file spells one |
 //! | `lua/`, `scripts`, `script_reply` | one file per atomic change, and its replies |
 //! | `jobs`, `record` | records of jobs; parsing a hash into a record |
+//! | `job_list` | lists of jobs, newest first |
 //! | `active_jobs_per_key` | active jobs of each API key, for its quota |
 //! | `sticky_routes` | routes' choices for repeated submissions |
 //! | `placement`, `attempts` | placement of waiting jobs; start, lease, end and loss of attempts |
@@ -24,9 +25,9 @@
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
 //!
-//! All keys of one app have the hash tag `{app}`, and a script touches one app, except `lead.lua`.
-//! Reads over many apps need one server as well, so Redis Cluster is refused. Times are those of
-//! Redis' clock (Unix ms): hosts need not agree.
+//! All keys of one app have the hash tag `{app}`, and a script touches one app and the job list,
+//! except `lead.lua`. The job list and reads over many apps need one server, so Redis Cluster is
+//! refused. Times are those of Redis' clock (Unix ms): hosts need not agree.
 //!
 //! Every call that asks Redis fails if it is unreachable; `# Errors` names further reasons.
 
@@ -41,6 +42,7 @@ mod fleet;
 mod flows;
 mod history;
 mod idle_runners;
+mod job_list;
 mod jobs;
 mod keys;
 mod leadership;
@@ -80,6 +82,7 @@ pub use faults::{FaultReport, NameConflict};
 pub use fleet::{AppLoad, Counts, Heartbeat, Registration, RunnerReport, SharedQueueConsumer};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
 pub use history::{HISTORY_MINUTES, MinuteCounts};
+pub use job_list::{Before, JobFilter, JobPage, NotACursor};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};
 pub use maintenance::{QueueDepths, QueuedCursor};
@@ -138,6 +141,8 @@ macro_rules! parts {
 parts! {
     /// Records of jobs: creation, removal, lookup.
     jobs: Jobs,
+    /// Lists of jobs, newest first.
+    job_list: JobList,
     /// Logs of jobs, and the fields that change while they wait and run.
     log: JobLog,
     /// Active jobs per owner.

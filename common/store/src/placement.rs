@@ -64,6 +64,7 @@ impl Placement<'_> {
             .key(self.keys.idle(app))
             .key(self.keys.log(app, job))
             .key(self.keys.tombstone(app, job))
+            .key(self.keys.job_list())
             .arg(job.to_string())
             .arg(runner.as_str())
             .arg(claim_ms)
@@ -114,6 +115,7 @@ impl Placement<'_> {
             .key(self.keys.job(app, job))
             .key(self.keys.log(app, job))
             .key(self.keys.tombstone(app, job))
+            .key(self.keys.job_list())
             .arg(json(decision))
             .arg(format!(
                 "sent to whichever runner is free first: {}",

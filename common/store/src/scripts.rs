@@ -48,6 +48,8 @@ pub(super) struct Scripts {
     pub(super) report: Script,
     pub(super) emit: Script,
     pub(super) leave_outbox: Script,
+    pub(super) trim_job_list: Script,
+    pub(super) unlist_stale: Script,
 }
 
 impl Scripts {
@@ -97,6 +99,8 @@ impl Scripts {
             report: script(include_str!("lua/report.lua")),
             emit: script(include_str!("lua/emit.lua")),
             leave_outbox: script(include_str!("lua/leave_outbox.lua")),
+            trim_job_list: script(include_str!("lua/trim_job_list.lua")),
+            unlist_stale: script(include_str!("lua/unlist_stale.lua")),
         }
     }
 }

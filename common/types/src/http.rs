@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::access::ApiKey;
 use crate::ids::{AppId, JobId};
-use crate::job::JobRecord;
+use crate::job::{JobRecord, JobSummary};
 use crate::policy_name::PolicyName;
 use crate::route::RouteKind;
 use crate::runner::RunnerRecord;
@@ -86,6 +86,16 @@ pub struct Job {
     /// The active step of a flow; followed by its own active step if it is a flow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepStatus>,
+}
+
+/// A page of jobs: `/v1/jobs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Jobs {
+    /// The jobs, newest first.
+    pub jobs: Vec<JobSummary>,
+    /// The next page is the one before this job; null at the end.
+    #[schema(required)]
+    pub next: Option<JobId>,
 }
 
 /// All apps and routes: `/v1/apps`.

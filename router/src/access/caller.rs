@@ -91,6 +91,17 @@ impl Caller {
         }
     }
 
+    /// Returns the owner whose jobs a list shows: `requested`, which must be the caller itself
+    /// unless it may see all jobs; `None` for all jobs.
+    pub fn may_list(&self, requested: Option<KeyId>) -> Result<Option<KeyId>, Denied> {
+        self.may(Right::Read)?;
+        match self {
+            Self::Holder(key) if !key.is_admin() && requested.is_none() => Ok(Some(key.id.clone())),
+            Self::Holder(key) if requested.as_ref() == Some(&key.id) => Ok(requested),
+            _ => self.may(Right::Administer).map(|()| requested),
+        }
+    }
+
     fn has(
         &self,
         allows: impl Fn(&Scope) -> bool,
@@ -196,6 +207,21 @@ mod tests {
         assert!(alice.owns(&hers) && !bob.owns(&hers) && admin.owns(&hers));
         assert!(!alice.owns(&anonymous) && admin.owns(&anonymous));
         assert!(Caller::Trusted.owns(&hers) && Caller::Trusted.owns(&anonymous));
+    }
+
+    #[test]
+    fn a_list_shows_the_callers_own_jobs_and_to_admins_any() {
+        let id = |id: &str| Some(id.parse::<KeyId>().unwrap());
+        let alice = holder("alice", &["read"]);
+        assert_eq!(alice.may_list(None), Ok(id("alice")));
+        assert_eq!(alice.may_list(id("alice")), Ok(id("alice")));
+        let refused = alice.may_list(id("bob")).unwrap_err().to_string();
+        assert_eq!(refused, "key 'alice' lacks the scope admin");
+        for all in [holder("root", &["admin"]), Caller::Trusted] {
+            assert_eq!(all.may_list(None), Ok(None));
+            assert_eq!(all.may_list(id("bob")), Ok(id("bob")));
+        }
+        assert!(holder("blind", &["submit:*"]).may_list(None).is_err());
     }
 
     #[test]

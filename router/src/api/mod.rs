@@ -18,6 +18,7 @@ mod health;
 mod history;
 mod hosts;
 mod images;
+mod job_list;
 mod job_result;
 mod job_status;
 mod job_stream;
@@ -126,7 +127,8 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 /// Returns the routes of submitters and operators. Files alone need no key: their URLs are
 /// signed, and are opened by browsers without a key.
 fn api_routes(api: &Api) -> OpenApiRouter<Api> {
-    let with_a_key = (jobs::routes().merge(explanation::routes()))
+    let with_a_key = (jobs::routes().merge(job_list::routes()))
+        .merge(explanation::routes())
         .merge(fleet::apps_routes())
         .merge(app::routes());
     let watching = (fleet::runners_routes().merge(overview::routes())).merge(history::routes());

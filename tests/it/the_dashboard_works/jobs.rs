@@ -181,6 +181,37 @@ async fn the_steps_of_a_flow_are_a_graph() {
 }
 
 #[tokio::test]
+async fn jobs_are_listed_filtered_and_paged() {
+    let system = System::start().await;
+    let _worker = system.timed_worker("a").await;
+    let input = json!({"run_ms": 1, "load_ms": 1, "fail": "out of paint"});
+    let failed = system.submit_to(TIMED, "m", input).await;
+    system.ended(failed).await;
+    for _ in 0..51 {
+        system.submit("m", 1).await;
+    }
+    let browser = Browser::open(&system, WIDE).await;
+    browser.view("jobs").await;
+    let rows =
+        |number: u32| format!("return document.querySelectorAll('tbody tr').length === {number}");
+    browser.holds("a page is shown", &rows(50)).await;
+    browser.picture("jobs").await;
+    browser.press("Show older jobs").await;
+    browser.holds("all are shown", &rows(52)).await;
+    browser.view("jobs?state=failed").await;
+    browser.shows("out of paint").await;
+    browser.holds("the filter leaves one", &rows(1)).await;
+    let text = failed.to_string();
+    browser
+        .press(&format!("…{}", &text[text.len() - 8..]))
+        .await;
+    assert_eq!(shown_job(&browser).await, failed);
+    browser.has_no_errors().await;
+    browser.close().await;
+    system.cleanup().await;
+}
+
+#[tokio::test]
 async fn hostile_text_is_shown_as_text() {
     const HOSTILE: &str = "<img src=x onerror=alert(1)>";
     let system = System::start().await;

@@ -1,4 +1,4 @@
--- Prepended to every script: the clock, the state table, logs, and events of runners.
+-- Prepended to every script: the clock, the state table, the job list, logs, and events of runners.
 
 -- Redis' clock, Unix ms.
 local function now_ms()
@@ -12,6 +12,66 @@ local TERMINAL = { succeeded = true, failed = true, cancelled = true, expired = 
 -- tier 1 h, consumer_timeout, backlog). A flow's step may be submitted again while its flow is
 -- active.
 local COPIES_S, STEP_COPIES_S = 24 * 3600, 7 * 24 * 3600
+
+-- The job list: entries of all jobs in one sorted set, all with score 0, so that the jobs of a
+-- filter are a range, in order of their ids, which is the order of time. See job_list.rs.
+
+-- App and id of a job, from the key of its record.
+local function app_and_id(job_key) return job_key:match('{(.-)}:job:(.+)$') end
+
+-- The entries of a job that depend on its state.
+local function state_entries(app, job, state)
+  return 's=' .. state .. ' ' .. job .. ' ' .. app, 'a=' .. app .. ' ' .. state .. ' ' .. job
+end
+
+-- All entries of a job. `owner`, `hint`: '' for none. A hint may contain any character, so its
+-- length, in bytes, precedes it.
+local function list_entries(app, job, state, owner, hint)
+  local entries = { state_entries(app, job, state) }
+  if owner ~= '' then entries[#entries + 1] = 'k=' .. owner .. ' ' .. job .. ' ' .. app end
+  if hint ~= '' then entries[#entries + 1] = 'h=' .. #hint .. ':' .. hint .. job .. ' ' .. app end
+  return entries
+end
+
+-- State, owner and hint of a job, for its entries.
+local function listed_fields(job_key)
+  local fields = redis.call('HMGET', job_key, 'state', 'owner', 'hint')
+  return fields[1], fields[2] or '', fields[3] or ''
+end
+
+-- Lists a new job.
+local function list_job(job_key, list_key)
+  local app, job = app_and_id(job_key)
+  local scored = {}
+  for _, entry in ipairs(list_entries(app, job, listed_fields(job_key))) do
+    scored[#scored + 1] = 0
+    scored[#scored + 1] = entry
+  end
+  redis.call('ZADD', list_key, unpack(scored))
+end
+
+-- Removes a job from the list, before its record.
+local function unlist_job(job_key, list_key)
+  local app, job = app_and_id(job_key)
+  redis.call('ZREM', list_key, unpack(list_entries(app, job, listed_fields(job_key))))
+end
+
+-- Sets the state of a job, in its record and in the list.
+local function set_state(job_key, list_key, state)
+  local before = redis.call('HGET', job_key, 'state')
+  if before == state then return end
+  redis.call('HSET', job_key, 'state', state)
+  local app, job = app_and_id(job_key)
+  if before then redis.call('ZREM', list_key, state_entries(app, job, before)) end
+  local by_state, by_app = state_entries(app, job, state)
+  redis.call('ZADD', list_key, 0, by_state, 0, by_app)
+end
+
+-- An ended job as the list's trim finds it once its record is gone; see trim_job_list.lua.
+local function trim_member(job_key)
+  local app, job = app_and_id(job_key)
+  return table.concat({ job, app, listed_fields(job_key) }, ' ')
+end
 
 -- A field as a number; 0 if missing.
 local function number(text) return tonumber(text) or 0 end
@@ -121,8 +181,8 @@ local function leave_active(active_key, job_key, job)
 end
 
 -- Limits the keys of an ended job to its retention; `default_s` for a record without one. `keys`:
--- job, log, active, tombstone. Leaves a tombstone where copies of the message may outlive the
--- record, so that none of them runs the job again.
+-- job, log, active, tombstone, trims. Leaves a tombstone where copies of the message may outlive
+-- the record, so that none of them runs the job again.
 local function expire_record(keys, job, default_s)
   leave_active(keys.active, keys.job, job)
   local fields = redis.call('HMGET', keys.job, 'retention_s', 'no_store', 'state', 'step_of')
@@ -132,6 +192,7 @@ local function expire_record(keys, job, default_s)
   redis.call('HDEL', keys.job, 'excerpt', 'headers', 'outputs')
   redis.call('EXPIRE', keys.job, retention_s)
   redis.call('EXPIRE', keys.log, retention_s)
+  redis.call('ZADD', keys.trims, now_ms() + retention_s * 1000, trim_member(keys.job))
   local copies_s = fields[4] and STEP_COPIES_S or COPIES_S
   if retention_s < copies_s then redis.call('SET', keys.tombstone, fields[3], 'EX', copies_s) end
 end
@@ -142,10 +203,11 @@ local function add_to_outbox(outbox_key, job, now)
 end
 
 -- Ends a job without a result. A result that arrives later is refused: the job is no longer
--- running. `keys`: job, queued, outbox, log, active, tombstone.
+-- running. `keys`: job, queued, outbox, log, active, tombstone, list, trims.
 local function end_without_result(keys, job, state, now, default_s)
   log(keys.log, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
-  redis.call('HSET', keys.job, 'state', state, 'finished_ms', now)
+  set_state(keys.job, keys.list, state)
+  redis.call('HSET', keys.job, 'finished_ms', now)
   add_to_outbox(keys.outbox, job, now)
   redis.call('HDEL', keys.job, 'progress', 'lease_until')
   redis.call('ZREM', keys.queued, job)

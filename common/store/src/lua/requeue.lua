@@ -1,5 +1,5 @@
 -- Requeues a running job. The attempt counts only if it failed; the next one is then delayed.
--- KEYS 1 job, 2 queued, 3 start deadlines, 4 log
+-- KEYS 1 job, 2 queued, 3 start deadlines, 4 log, 5 job list
 -- ARGV 1 job id, 2 fence, 3 failure reason, '' if the attempt is not counted, 4 the
 --      runner's fault (JSON), '' without one that may be the job's, then the delays after the first
 --      attempt, the second, ... (ms)
@@ -7,7 +7,8 @@
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence', 'runner')
 if job[1] ~= 'running' or job[2] ~= ARGV[2] then return 0 end
 local now = now_ms()
-redis.call('HSET', KEYS[1], 'state', 'queued', 'reconciled_ms', now)
+set_state(KEYS[1], KEYS[5], 'queued')
+redis.call('HSET', KEYS[1], 'reconciled_ms', now)
 local cause = ARGV[3]
 if cause ~= '' then
   if ARGV[4] ~= '' then append(KEYS[1], 'faults', cjson.decode(ARGV[4]), function() return false end) end

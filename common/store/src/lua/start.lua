@@ -1,7 +1,8 @@
 -- Starts an attempt: lease, fence, and the runner is busy. A runner that took the job from the
 -- shared queue claims itself here, unless the dispatcher claimed it for another job first. A
 -- repeated call, after a lost response, returns the same lease: a runner has one job at a time.
--- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 outbox, 6 log, 7 active, 8 tombstone
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 outbox, 6 log, 7 active, 8 tombstone, 9 job list,
+--      10 its trims
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'claim' | 'shared' | 'outage': it began
 --      while Redis was unavailable, 6 channel of runner events, 7 retention (s), of a job
 --      whose deadline passed, 8 time since its begin (ms)
@@ -23,7 +24,8 @@ local reason = unavailable(KEYS[1], KEYS[8], now)
 -- A job that runs already no longer waits.
 if during_outage and reason and reason[1] == 'parked' then reason = nil end
 if not reason and start_overdue(KEYS[1], began) then
-  local keys = { job = KEYS[1], queued = KEYS[4], outbox = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8] }
+  local keys = { job = KEYS[1], queued = KEYS[4], outbox = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8],
+    list = KEYS[9], trims = KEYS[10] }
   end_without_result(keys, ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end
@@ -33,8 +35,8 @@ if reason then
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'state', 'running', 'runner', ARGV[2], 'epoch', ARGV[3], 'started_ms', began,
-  'lease_until', now + ARGV[4])
+set_state(KEYS[1], KEYS[9], 'running')
+redis.call('HSET', KEYS[1], 'runner', ARGV[2], 'epoch', ARGV[3], 'started_ms', began, 'lease_until', now + ARGV[4])
 redis.call('HDEL', KEYS[1], 'progress', 'parked_until')
 log(KEYS[6], 'INFO', 'attempt ' .. attempt .. ' begins', ARGV[2])
 redis.call('ZREM', KEYS[4], ARGV[1])

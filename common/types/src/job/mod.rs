@@ -6,11 +6,13 @@
 //! | `progress` | progress and timings |
 //! | `stored_input` | references to inputs in the object storage |
 //! | `error` | errors |
+//! | `summary` | a job in a list |
 
 mod decision;
 mod error;
 mod progress;
 mod stored_input;
+mod summary;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +27,7 @@ pub use decision::{Decision, Hold, Target};
 pub use error::{FieldError, JobError};
 pub use progress::{Phase, Progress, Timings};
 pub use stored_input::{MAX_INLINE_INPUT_BYTES, StoredInput};
+pub use summary::{FlowSummary, JobSummary};
 
 /// Default number of attempts.
 pub const MAX_ATTEMPTS: u32 = 10;

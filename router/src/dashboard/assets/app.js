@@ -51,6 +51,8 @@ function show() {
     if (path === found.path) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  // On a phone the navigation is wider than the window.
+  links.get(found.path).scrollIntoView({ block: "nearest", inline: "center" });
   const view = rest.length && found.single ? found.single : found.view;
   const context = { session, rest, parameters, page };
   document.title = `${found.label} · warmq`;

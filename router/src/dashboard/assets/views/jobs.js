@@ -44,9 +44,7 @@ export function jobsView({ session, parameters }) {
       const nothing = empty(next ? "No match among the newest jobs." : "No jobs.", next ? "Show older jobs to go on." : "Nothing was submitted that matches, or its record has expired.");
       put(body, rows.children.length ? table : h("div", { class: "panel" }, nothing), h("div", { class: "actions older" }, more));
     } catch (error) {
-      // A router of an earlier version has no list.
-      if (error.status === 404) put(body, h("div", { class: "panel" }, empty("This router cannot list jobs.", "Go to a job by its id.")));
-      else put(body, failure(error, () => load(before)));
+      put(body, failure(error, () => load(before)));
     }
   }
 
