@@ -12,7 +12,7 @@ help: ## lists the targets
 setup: ## installs RabbitMQ, Redis, libtorch and build tools, if missing
 	@deploy/setup.sh
 
-setup-test: ## setup, and what the tests need: cargo-nextest, clients of fal and OpenAI, fal's package with torch (2.5 GB), schemathesis
+setup-test: ## setup, and what the tests need: cargo-nextest, Chromium, clients of fal and OpenAI, fal's package with torch (2.5 GB), schemathesis
 	@deploy/setup.sh build services test
 
 build: ## builds all programs into target/release

@@ -6,7 +6,7 @@
 #   build      checks Rust; C++ compiler, Python's pip or venv, libtorch (deploy/setup-libtorch.sh)
 #   services   RabbitMQ and Redis: those at WARMQ_AMQP_URL and WARMQ_REDIS_URL if they answer, else
 #              installed and started here. The settings of a server that exists are never touched.
-#   test       cargo-nextest; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules;
+#   test       cargo-nextest; headless Chromium; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules;
 #              fal's package, torch and diffusers (2.5 GB to download), into .venv-fal
 #   lint       rustfmt, clippy, cargo-deny, shellcheck, promtool, hadolint, check-jsonschema
 set -eu
@@ -201,6 +201,13 @@ check_clients() {
     say "@fal-ai/client and openai in tests/clients/node_modules, node $(node --version)"
 }
 
+# The tests use the dashboard in it.
+check_browser() {
+    has chromedriver || apt_install chromium chromium-driver || true
+    has chromedriver || die "no chromedriver; some tests need it and Chromium (Debian: apt-get install chromium-driver)"
+    say "$(chromedriver --version | cut -d' ' -f1,2)"
+}
+
 # ---- lint
 
 check_lint_tools() {
@@ -237,6 +244,7 @@ for part in "$@"; do
         ;;
     test)
         check_test_tools
+        check_browser
         check_clients
         check_python_packages "$root/tests/fuzz/requirements.txt" .venv # makes up requests
         # fal's package and Hugging Face's pipelines, for the apps of tests/it: 2.5 GB with torch.

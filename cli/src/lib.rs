@@ -5,7 +5,6 @@
 //! | [`client`] | the router's HTTP API, typed |
 //! | [`args`] | flags and subcommands |
 //! | [`commands`] | one file per command |
-//! | [`explain`] | what happened to a job, from its record |
 //! | [`input`] | `--input`: JSON from the command line, a file or standard input |
 //! | [`pictures`] | the pictures in an output, and saving them |
 //! | [`progress`] | live progress of a job |
@@ -19,7 +18,6 @@ pub mod client;
 pub mod commands;
 pub mod dry_run;
 pub mod exit;
-pub mod explain;
 pub mod input;
 pub mod pictures;
 pub mod progress;

@@ -189,8 +189,20 @@ fn steps(job: &Job) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::tests::job;
+    use serde_json::json;
     use warmq_types::job::Progress;
+
+    /// A job that ran cold on `gpu-b`.
+    fn job() -> Job {
+        serde_json::from_value(json!({
+            "id": "01a0a1b8-0d70-7000-8000-000000000001",
+            "app": "warmq/diffusion", "hint": "digits", "priority": "normal", "input": {},
+            "created_ms": 1, "state": "succeeded", "attempt": 1, "fence": 1, "runner": "gpu-b",
+            "timings": {"warm": false, "load_ms": 150, "run_ms": 240},
+            "output": {}
+        }))
+        .unwrap()
+    }
 
     #[test]
     fn each_stage_has_its_words() {

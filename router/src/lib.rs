@@ -23,6 +23,7 @@
 //! | [`readiness`] | checks of servers and storage |
 //! | [`reply`] | replies to AMQP submitters that gave `reply_to` |
 //! | [`webhook`] | webhooks to HTTP submitters that gave a URL |
+//! | `overview` | runners and queues at present, for those who watch |
 //! | [`metrics`] | metrics for Prometheus |
 //! | [`queue_consumer`] | consumes a durable queue, reconnecting as needed |
 //! | [`session_error`] | errors after which a component reconnects |
@@ -58,6 +59,7 @@ pub mod unroutable;
 pub mod webhook;
 
 mod job_list_trimmer;
+mod overview;
 mod roles;
 mod startup;
 

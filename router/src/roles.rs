@@ -17,6 +17,7 @@ use crate::file_cleanup::FileCleanup;
 use crate::files::Uploads;
 use crate::flow::Flows;
 use crate::job_list_trimmer;
+use crate::overview::Overview;
 use crate::reload::Hangups;
 use crate::reply::Replies;
 use crate::startup::Parts;
@@ -60,6 +61,7 @@ pub(crate) fn spawn_server(parts: &Parts, server: api::Server, tasks: &mut Tasks
         metrics: parts.metrics.clone(),
         has_api_role: config.roles.contains(&Role::Api),
         streams: api::Streams::default(),
+        overview: Overview::new(servers.front.clone(), parts.apps.clone()),
     };
     tasks.spawn(server.run(api, config.drain_timeout, parts.shutdown.clone()));
 }

@@ -34,7 +34,7 @@ async fn post(system: &System, path: &str) -> HttpResponse {
 }
 
 /// Makes a job that lost its only attempt, as left by a dispatcher that died between two steps.
-async fn quarantined(system: &System, app: &AppId) -> JobId {
+pub(crate) async fn quarantined(system: &System, app: &AppId) -> JobId {
     let store = system.testbed.store();
     let registration = registration(app, &"lost".parse().unwrap());
     let Registration { runner, epoch, .. } = &registration;

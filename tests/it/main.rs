@@ -64,6 +64,7 @@ mod synchronous_calls_return_results;
 mod text_to_image_works;
 mod the_api_is_as_documented;
 mod the_command_line_shows_jobs;
+mod the_dashboard_works;
 mod unneeded_files_are_deleted;
 mod upload_urls_take_one_bounded_file;
 mod uploads_reach_jobs;

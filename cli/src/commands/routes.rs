@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use warmq_config::{Apps, Problems, Settings};
+use warmq_explain::count;
 use warmq_rules::Routes;
 
 use crate::args::{self, RouteTest};
 use crate::client::pretty;
 use crate::dry_run::{Sample, assumed_loads, attempt};
 use crate::exit::{self, Usage};
-use crate::explain::text::count;
 use crate::{dry_run, input};
 
 /// Checks a file, or tries out its routes, without a router. `key`: the API key of the dry run.

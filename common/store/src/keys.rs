@@ -118,6 +118,11 @@ impl Keys {
         format!("{}:rate:{key}", self.namespace)
     }
 
+    /// String: a browser's session (JSON), by the hash of its token.
+    pub(super) fn session(&self, name: &str) -> String {
+        format!("{}:session:{name}", self.namespace)
+    }
+
     /// String: the app of a job, to find it by its id alone.
     pub(super) fn job_app(&self, job: JobId) -> String {
         format!("{}:job:{job}", self.namespace)
@@ -272,6 +277,11 @@ impl Keys {
     /// Hash: statistics of each model.
     pub(super) fn stats(&self, app: &AppId) -> String {
         self.of_app(app, "stats")
+    }
+
+    /// Hash: a ring of the last day's minutes: ends of jobs and waits (JSON).
+    pub(super) fn history(&self, app: &AppId) -> String {
+        self.of_app(app, "history")
     }
 
     /// Sorted set: jobs by their deadline to start.

@@ -18,8 +18,10 @@
 //! | `fleet`, `idle_runners`, `runner_feed` | runners: registration, idle ones by model, events |
 //! | `api_keys` | API keys and their rates |
 //! | `secrets` | shared secrets for signatures |
+//! | `sessions` | logins of browsers |
 //! | `leadership`, `stats`, `maintenance` | leader leases, statistics, lost jobs |
 //! | `file_retention` | files that must not be deleted |
+//! | `history`, `waiting` | ends per minute; overviews of waiting and running jobs |
 //! | `usage` | apps in use; removal of others |
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
@@ -41,6 +43,7 @@ mod faults;
 mod file_retention;
 mod fleet;
 mod flows;
+mod history;
 mod idle_runners;
 mod job_list;
 mod jobs;
@@ -60,10 +63,12 @@ mod script_reply;
 mod scripts;
 mod secrets;
 mod server_check;
+mod sessions;
 mod stats;
 mod sticky_routes;
 mod subscriptions;
 mod usage;
+mod waiting;
 mod webhook_deliveries;
 
 use std::ops::Deref;
@@ -79,6 +84,7 @@ pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
 pub use fleet::{AppLoad, Counts, Heartbeat, Registration, RunnerReport, SharedQueueConsumer};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
+pub use history::{HISTORY_MINUTES, MinuteCounts};
 pub use job_list::{Before, JobFilter, JobPage, NotACursor};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};
@@ -88,6 +94,7 @@ pub use placement::{Claim, Unavailable};
 pub use refusal::Refusal;
 pub use runner_feed::{FreeRunner, Ran, RunnerAvailability, RunnerEvent, RunnerEvents};
 pub use secrets::Secret;
+pub use waiting::{HeldJob, RunningJob, WaitingJob};
 pub use webhook_deliveries::{AfterAttempt, AttemptSlot, WebhookDelivery};
 
 use keys::Keys;
@@ -183,8 +190,14 @@ parts! {
     usage: Usage,
     /// Statistics of an app's models.
     stats: Stats,
+    /// Ends of jobs and their waits, per minute.
+    history: History,
+    /// Overviews of waiting and running jobs.
+    waiting: Waiting,
     /// API keys and their rates.
     api_keys: ApiKeys,
+    /// Logins of browsers.
+    sessions: Sessions,
     /// Secrets that all routers share.
     secrets: Secrets,
     /// Checks of the server.

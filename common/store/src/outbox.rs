@@ -8,6 +8,7 @@ use redis::AsyncCommands;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobRecord, JobSpec};
 
+use super::history::HISTORY_MINUTES;
 use super::{Error, Outbox, ms};
 
 /// Maximum number of jobs per call.
@@ -44,13 +45,21 @@ impl Outbox<'_> {
         Ok(found)
     }
 
-    /// Removes a job whose event was published from the outbox; its entry by id then lasts as long
-    /// as its record.
+    /// Removes a job whose event was published from the outbox, and counts its end in the app's
+    /// history; its entry by id then lasts as long as its record.
     pub async fn remove(self, job: &JobSpec) -> Result<(), Error> {
+        let (mut connection, mut other) = (self.connection.clone(), self.connection.clone());
+        let mut call = self.scripts.leave_outbox.prepare_invoke();
+        call.key(self.keys.outbox(&job.app))
+            .key(self.keys.job(&job.app, job.id))
+            .key(self.keys.history(&job.app))
+            .arg(job.id.to_string())
+            .arg(HISTORY_MINUTES);
         let mut pipe = redis::pipe();
-        pipe.zrem(self.keys.outbox(&job.app), job.id.to_string());
-        pipe.ignore();
         self.jobs().shorten_index(&mut pipe, job);
-        Ok(pipe.query_async(&mut self.connection.clone()).await?)
+        let counted = call.invoke_async::<()>(&mut connection);
+        let shortened = pipe.query_async::<()>(&mut other);
+        tokio::try_join!(counted, shortened)?;
+        Ok(())
     }
 }

@@ -47,6 +47,7 @@ pub(super) struct Scripts {
     pub(super) append_log: Script,
     pub(super) report: Script,
     pub(super) emit: Script,
+    pub(super) leave_outbox: Script,
     pub(super) trim_job_list: Script,
     pub(super) unlist_stale: Script,
 }
@@ -97,6 +98,7 @@ impl Scripts {
             append_log: script(include_str!("lua/append_log.lua")),
             report: script(include_str!("lua/report.lua")),
             emit: script(include_str!("lua/emit.lua")),
+            leave_outbox: script(include_str!("lua/leave_outbox.lua")),
             trim_job_list: script(include_str!("lua/trim_job_list.lua")),
             unlist_stale: script(include_str!("lua/unlist_stale.lua")),
         }

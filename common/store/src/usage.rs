@@ -106,6 +106,7 @@ impl Usage<'_> {
             .key(self.keys.stats(app))
             .key(self.keys.models(app))
             .key(self.keys.leader_policy(app))
+            .key(self.keys.history(app))
             .key(self.keys.ended(app));
         for key in self.keys.in_use(app) {
             invocation.key(key);

@@ -1,8 +1,12 @@
-//! The key in a request's `Authorization`.
+//! The key in a request's `Authorization`, and the session in its cookies.
 
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
-use warmq_types::access::{Credentials, NoCredentials};
+use axum::http::header::{AUTHORIZATION, COOKIE};
+use cookie::Cookie;
+use warmq_types::access::{Credentials, NoCredentials, SessionToken};
+
+/// Name of the cookie of a browser's session.
+pub const SESSION_COOKIE: &str = "warmq_session";
 
 /// Why a request has no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,10 +33,38 @@ pub fn credentials(headers: &HeaderMap) -> Result<Credentials, NoKey> {
     Ok(key.trim().parse()?)
 }
 
+/// Returns the token of a browser's session, unless the request has a key of its own.
+pub fn session_token(headers: &HeaderMap) -> Option<SessionToken> {
+    if headers.contains_key(AUTHORIZATION) {
+        return None;
+    }
+    let texts = headers.get_all(COOKIE).into_iter();
+    let texts = texts.filter_map(|value| value.to_str().ok());
+    let mut cookies = texts.flat_map(Cookie::split_parse).flatten();
+    let cookie = cookies.find(|cookie| cookie.name() == SESSION_COOKIE)?;
+    cookie.value().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+
+    #[test]
+    fn a_session_is_read_from_its_cookie_unless_the_request_has_a_key() {
+        let token = SessionToken::new([9; 32]);
+        let cookies = format!("a=b; {SESSION_COOKIE}={}; c", token.expose());
+        let cookies = HeaderValue::from_str(&cookies).unwrap();
+        let mut headers: HeaderMap = [(COOKIE, cookies)].into_iter().collect();
+        assert_eq!(session_token(&headers), Some(token));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Key a:b"));
+        assert_eq!(session_token(&headers), None);
+        let other = HeaderValue::from_static("warmq_session=short");
+        assert_eq!(
+            session_token(&[(COOKIE, other)].into_iter().collect()),
+            None
+        );
+    }
 
     fn read(value: &[u8]) -> Result<String, NoKey> {
         let value = HeaderValue::from_bytes(value).unwrap();

@@ -14,13 +14,18 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use warmq_store::{KeyCreation, KeyRevocation, Store};
-use warmq_types::access::{AdminKey, ApiKey, Credentials, NewKey, SecretHash, StoredKey};
+use warmq_types::access::{
+    AdminKey, ApiKey, Credentials, NewKey, SecretHash, Session, SessionToken, StoredKey,
+};
 use warmq_types::ids::KeyId;
 
 use super::{Caller, NoKey, header};
 
 /// Interval at which the copy is read from Redis.
 const CACHE_TTL: Duration = Duration::from_secs(2);
+
+/// Lifetime of a browser's session: a working day.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 /// Why a request is not authenticated.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,9 @@ pub enum AuthError {
     /// The key does not exist, or its secret differs; the response does not distinguish these.
     #[error("the key does not exist, or was revoked")]
     Unknown,
+    /// The session ended, or its key was revoked.
+    #[error("the session has ended: log in again")]
+    SessionEnded,
     /// The key is not in the copy, and Redis failed.
     #[error(transparent)]
     Store(#[from] warmq_store::Error),
@@ -81,8 +89,46 @@ impl Keyring {
             return Ok(Caller::Trusted);
         }
         let credentials = header::credentials(headers)?;
-        let known = self.find(&credentials).await?.ok_or(AuthError::Unknown)?;
-        match known.secret == credentials.hash() {
+        self.holder(&credentials.id, credentials.hash()).await
+    }
+
+    /// Begins a session of a key's holder.
+    pub async fn log_in(&self, credentials: &Credentials) -> Result<SessionToken, AuthError> {
+        let session = Session {
+            key: credentials.id.clone(),
+            secret_sha256: credentials.hash(),
+        };
+        self.holder(&session.key, session.secret_sha256).await?;
+        // The thread's generator is cryptographically secure.
+        let token = SessionToken::new(rand::random());
+        let sessions = self.store.sessions();
+        sessions.create(&token, &session, SESSION_LIFETIME).await?;
+        Ok(token)
+    }
+
+    /// Authenticates the caller of a request with a session's token.
+    pub async fn caller_of_session(&self, token: &SessionToken) -> Result<Caller, AuthError> {
+        if !self.require_keys() {
+            return Ok(Caller::Trusted);
+        }
+        let session = self.store.sessions().get(token).await?;
+        let session = session.ok_or(AuthError::SessionEnded)?;
+        let holder = self.holder(&session.key, session.secret_sha256).await;
+        holder.map_err(|error| match error {
+            AuthError::Unknown => AuthError::SessionEnded,
+            error => error,
+        })
+    }
+
+    /// Ends a session.
+    pub async fn log_out(&self, token: &SessionToken) -> Result<(), warmq_store::Error> {
+        self.store.sessions().delete(token).await
+    }
+
+    /// Returns the holder of a key with this secret.
+    async fn holder(&self, id: &KeyId, secret: SecretHash) -> Result<Caller, AuthError> {
+        let known = self.find(id).await?.ok_or(AuthError::Unknown)?;
+        match known.secret == secret {
             true => Ok(Caller::Holder(known.key)),
             false => Err(AuthError::Unknown),
         }
@@ -154,17 +200,17 @@ impl Keyring {
         }
     }
 
-    /// Finds the key of these credentials.
-    async fn find(&self, claimed: &Credentials) -> Result<Option<KnownKey>, warmq_store::Error> {
+    /// Finds a key.
+    async fn find(&self, id: &KeyId) -> Result<Option<KnownKey>, warmq_store::Error> {
         if let Some(root) = &self.root
-            && root.key.id == claimed.id
+            && root.key.id == *id
         {
             return Ok(Some(root.clone()));
         }
-        if let Some(known) = self.copy().keys.get(&claimed.id) {
+        if let Some(known) = self.copy().keys.get(id) {
             return Ok(Some(known.clone()));
         }
-        let found = self.store.api_keys().get(&claimed.id).await?;
+        let found = self.store.api_keys().get(id).await?;
         Ok(found.map(|stored| self.remember(&stored)))
     }
 

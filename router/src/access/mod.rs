@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 pub use caller::{Caller, Denied, Right};
 pub use header::NoKey;
-pub use keyring::{AuthError, Keyring};
+pub use keyring::{AuthError, Keyring, SESSION_LIFETIME};
 
 /// A router without keys would be reachable from other machines.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

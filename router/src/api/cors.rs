@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::header::ORIGIN;
+use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowMethods, Any, CorsLayer};
@@ -25,7 +26,8 @@ const EXPOSED: [HeaderName; 7] = [
     HeaderName::from_static("retry-after"),
 ];
 
-/// Allows pages of any origin and any headers. Requests have no cookies, so no login can be abused.
+/// Allows pages of any origin and any headers, without cookies: a session serves the router's own
+/// pages only ([`may_use_session`]).
 pub(super) fn any() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
@@ -50,6 +52,13 @@ pub(super) async fn own_pages_only(
     }
 }
 
+/// Returns whether a request may use a browser's session. Browsers send its cookie with requests of
+/// sibling sites, too; an unsafe request must therefore show that a page of this router sent it.
+pub(super) fn may_use_session(method: &Method, headers: &HeaderMap, public_url: &str) -> bool {
+    let shows_its_page = headers.contains_key("sec-fetch-site") || headers.contains_key(ORIGIN);
+    is_own(headers, public_url) && (method.is_safe() || shows_its_page)
+}
+
 /// Returns whether a request comes from a page of this router, or from no page.
 fn is_own(headers: &HeaderMap, public_url: &str) -> bool {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok();
@@ -57,7 +66,7 @@ fn is_own(headers: &HeaderMap, public_url: &str) -> bool {
     if let Some(site) = fetched {
         return matches!(site.as_bytes(), b"same-origin" | b"none");
     }
-    let Some(origin) = headers.get(header::ORIGIN) else {
+    let Some(origin) = headers.get(ORIGIN) else {
         return true;
     };
     let Ok(origin) = Url::parse(origin.to_str().unwrap_or_default()) else {
@@ -73,6 +82,26 @@ fn is_own(headers: &HeaderMap, public_url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_serves_its_own_pages_only() {
+        let may = |method: Method, name: &'static str, value: &'static str| {
+            let named = [("host", "127.0.0.1:8080"), (name, value)];
+            let named =
+                named.map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            may_use_session(
+                &method,
+                &named.into_iter().collect(),
+                "http://127.0.0.1:8080",
+            )
+        };
+        let site = "sec-fetch-site";
+        assert!(may(Method::GET, "accept", "*/*") && !may(Method::POST, "accept", "*/*"));
+        assert!(may(Method::POST, site, "same-origin") && !may(Method::GET, site, "same-site"));
+        assert!(may(Method::DELETE, "origin", "http://127.0.0.1:8080"));
+        assert!(!may(Method::GET, "origin", "http://127.0.0.1:3000"));
+        assert!(!may(Method::PUT, site, "cross-site"));
+    }
 
     #[test]
     fn forms_of_other_sites_are_refused() {

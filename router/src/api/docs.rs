@@ -17,7 +17,7 @@ use super::{Api, ApiError};
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The only undocumented paths: the pages of the documentation.
+/// The pages of the documentation: no API, so not in it.
 pub(super) fn routes() -> Router<Api> {
     // Relative, since a proxy may serve the router below another path.
     let config = Config::from("../openapi.json")
@@ -30,7 +30,6 @@ pub(super) fn routes() -> Router<Api> {
         async move { show(&file, config) }
     };
     Router::new()
-        .route("/", get(async || redirect("docs/index.html")))
         .route("/docs", get(async || redirect("docs/index.html")))
         .route("/docs/{*file}", get(page))
 }

@@ -41,6 +41,11 @@ impl ApiError {
         self.job_error.status == StatusCode::NOT_FOUND
     }
 
+    /// Returns whether the status is 401.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.job_error.status == StatusCode::UNAUTHORIZED
+    }
+
     /// Returns the error of a request without a valid key.
     pub(super) fn unauthorized(message: impl Into<String>) -> Self {
         Self::plain(StatusCode::UNAUTHORIZED, "unauthorized", message)

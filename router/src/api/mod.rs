@@ -1,17 +1,21 @@
 //! HTTP API: fal's protocol under `/queue` and `/run`, warmq's own under `/v1` besides OpenAI's
-//! images, pictures under `/files`, uploads under `/storage`; and in every role, for operators:
-//! `/healthz`, `/readyz`, `/metrics`.
+//! images, pictures under `/files`, uploads under `/storage`, the dashboard at `/`; and in every
+//! role, for operators: `/healthz`, `/readyz`, `/metrics`.
 
+mod app;
 mod auth;
 mod config;
 mod cors;
+mod dashboard;
 mod dead;
 mod docs;
 mod error;
+mod explanation;
 mod extract;
 mod files;
 mod fleet;
 mod health;
+mod history;
 mod hosts;
 mod images;
 mod job_list;
@@ -23,12 +27,14 @@ mod keys;
 mod metrics;
 mod namespaces;
 mod openapi;
+mod overview;
 mod owned_job;
 mod proxy;
 mod queue;
 mod run;
 mod runner_models;
 mod server;
+mod session;
 mod sse;
 mod status;
 mod storage;
@@ -52,6 +58,7 @@ use crate::dead_letters::DeadLetters;
 use crate::files::{SignedUrls, Uploads};
 use crate::finalizer::Finalizer;
 use crate::metrics::Metrics;
+use crate::overview::Overview;
 use crate::readiness::Readiness;
 use crate::reload::Reload;
 use crate::submit::Submitter;
@@ -89,6 +96,7 @@ pub(crate) struct Api {
     pub(crate) has_api_role: bool,
     /// Permits for event streams.
     pub(crate) streams: Streams,
+    pub(crate) overview: Overview,
 }
 
 /// # Errors
@@ -103,7 +111,8 @@ fn routes(api: Api) -> anyhow::Result<Router> {
     let routes = match api.has_api_role {
         true => routes
             .layer(Extension(openapi::Document::of(openapi, &public_url)?))
-            .merge(docs::routes()),
+            .merge(docs::routes())
+            .merge(dashboard::routes(&public_url)),
         false => routes,
     };
     let known = (api.keys.clone(), api.hosts.clone());
@@ -118,14 +127,19 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 /// Returns the routes of submitters and operators. Files alone need no key: their URLs are
 /// signed, and are opened by browsers without a key.
 fn api_routes(api: &Api) -> OpenApiRouter<Api> {
-    let with_a_key = (jobs::routes().merge(job_list::routes())).merge(fleet::apps_routes());
+    let with_a_key = (jobs::routes().merge(job_list::routes()))
+        .merge(explanation::routes())
+        .merge(fleet::apps_routes())
+        .merge(app::routes());
+    let watching = (fleet::runners_routes().merge(overview::routes())).merge(history::routes());
     let administering = (dead::routes().merge(keys::routes()).merge(config::routes()))
         .merge(runner_models::routes());
     let own_pages = middleware::from_fn_with_state(api.clone(), cors::own_pages_only);
     let operating = OpenApiRouter::default()
         .merge(guarded(with_a_key, api, Right::Call))
-        .merge(guarded(fleet::runners_routes(), api, Right::Watch))
+        .merge(guarded(watching, api, Right::Watch))
         .merge(guarded(administering, api, Right::Administer))
+        .merge(session::routes())
         .layer(own_pages);
     OpenApiRouter::default()
         .merge(cross_origin_routes(api))

@@ -84,6 +84,7 @@ fn calls(job: &str) -> Vec<(Method, String)> {
         (Method::POST, format!("/run/{TIMED}/stream")),
         (Method::POST, "/api/fal/proxy".to_owned()),
         (Method::GET, "/v1/apps".to_owned()),
+        (Method::GET, format!("/v1/apps/{TIMED}")),
         (Method::GET, "/v1/jobs".to_owned()),
     ];
     own.chain(others).chain(for_operators(job)).collect()
@@ -99,6 +100,7 @@ fn of_a_job(job: &str) -> Vec<(Method, String)> {
         (Method::GET, format!("{queue}/status/stream")),
         (Method::PUT, format!("{queue}/cancel")),
         (Method::GET, format!("/v1/jobs/{job}")),
+        (Method::GET, format!("/v1/jobs/{job}/explanation")),
         (Method::DELETE, format!("/v1/jobs/{job}")),
     ]
 }
@@ -107,6 +109,8 @@ fn for_operators(job: &str) -> Vec<(Method, String)> {
     vec![
         (Method::GET, "/metrics".to_owned()),
         (Method::GET, "/v1/runners".to_owned()),
+        (Method::GET, "/v1/overview".to_owned()),
+        (Method::GET, "/v1/history".to_owned()),
         (Method::GET, "/v1/dead".to_owned()),
         (Method::GET, format!("/v1/dead/{TIMED}")),
         (Method::GET, format!("/v1/dead/{TIMED}/{job}")),

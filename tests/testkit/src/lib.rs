@@ -23,12 +23,14 @@
 //! | [`proxy`](Proxy) | a TCP proxy that can be shut, as an outage of a server |
 //! | [`servers`](PrivateRabbit) | a private RabbitMQ and a private [Redis](PrivateRedis) |
 //! | [`certificates`](Certificates) | a private authority and a certificate, for TLS |
+//! | [`chromedriver`](Chromedriver) | headless browsers, for tests of web pages |
 //! | [`fixtures`](registration) | records that tests write themselves |
 //! | [`cleanup`](Testbed::cleanup) | deletes everything in the namespace |
 //! | [`mod@eventually`] | bounded waiting for a condition |
 
 mod binaries;
 mod certificates;
+mod chromedriver;
 mod cleanup;
 mod deployment;
 mod error;
@@ -43,6 +45,7 @@ mod testbed;
 mod worker;
 
 pub use certificates::Certificates;
+pub use chromedriver::Chromedriver;
 pub use deployment::Deployment;
 pub use error::Error;
 pub use eventually::eventually;

@@ -7,8 +7,10 @@ mod key;
 mod limits;
 mod scope;
 mod secret;
+mod session;
 
 pub use key::{AdminKey, ApiKey, NewKey, StoredKey};
 pub use limits::{InvalidRate, Limits, Rate};
 pub use scope::{AppPattern, InvalidScope, Scope};
 pub use secret::{Credentials, NoCredentials, SecretHash};
+pub use session::{InvalidToken, Session, SessionToken};

@@ -8,13 +8,14 @@ mod refusals;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use warmq_types::ids::AppId;
 
 use super::Api;
+use super::auth::Identifier;
 use crate::access::Caller;
 pub(super) use refusals::{
     Changing, Creating, Finding, InvalidInput, Listing, Outcome, Proxied, Querying, Refusal,
@@ -100,7 +101,8 @@ pub(super) async fn show(
     Extension(document): Extension<Document>,
     headers: HeaderMap,
 ) -> Json<Value> {
-    let caller = api.keys.caller(&headers).await.ok();
+    let identifier = Identifier::of(&api);
+    let caller = identifier.caller(&Method::GET, &headers).await.ok();
     let apps = known_apps(&api, caller.as_ref())
         .await
         .unwrap_or_else(|error| {

@@ -1,8 +1,10 @@
 //! Explains a job in sentences, from its record: what was submitted, the routes to its app, holds
-//! and their reasons, the placement and its reason, the cost, and whether the prediction held.
+//! and their reasons, the placement and its reason, the cost, and whether the prediction held. No
+//! I/O: `warmq explain` and the router's API fetch the records.
 
 mod routing;
-pub(crate) mod text;
+mod text;
+pub mod time;
 mod tree;
 
 use warmq_types::hint::HintSource;
@@ -13,6 +15,7 @@ use warmq_types::state::JobState;
 use crate::time::{duration, utc};
 use text::ended;
 
+pub use text::count;
 pub use tree::Tree;
 
 /// Explains a job, one or two sentences per line; the steps of a flow are indented. `now_ms`: the
@@ -193,4 +196,4 @@ fn outcome(record: &JobRecord, now_ms: u64) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -6,7 +6,7 @@ use warmq_types::http::Job;
 const CREATED: u64 = 1_795_321_085_000;
 
 /// A job that ran cold on `gpu-b` because no runner was warm.
-pub(crate) fn job() -> Job {
+fn job() -> Job {
     serde_json::from_value(json!({
         "id": "01a0a1b8-0d70-7000-8000-000000000001",
         "app": "warmq/diffusion", "hint": "digits", "priority": "normal", "input": {},

@@ -15,7 +15,7 @@ pub(super) fn names(runners: &[RunnerId]) -> String {
 }
 
 /// Formats `no runners`, `1 runner`, `2 runners`.
-pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+pub fn count(number: u64, one: &str, many: &str) -> String {
     match number {
         0 => format!("no {many}"),
         1 => format!("1 {one}"),

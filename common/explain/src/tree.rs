@@ -1,18 +1,21 @@
 //! A job with the jobs of its steps, recursively.
 
+use std::pin::Pin;
+
 use serde::Serialize;
 use warmq_types::flow::{Flow, Step};
 use warmq_types::http::Job;
-use warmq_types::ids::JobId;
 use warmq_types::job::JobRecord;
 use warmq_types::route::RouteKind;
 
 use super::text::{count, ended};
-use crate::client::Client;
 use crate::time::duration;
 
 /// Maximum depth of nested flows, which is the routers' limit.
 const MAX_DEPTH: usize = 8;
+
+/// A tree under construction.
+type Growth<'f, E> = Pin<Box<dyn Future<Output = Result<Tree, E>> + Send + 'f>>;
 
 /// A job and, if it is a flow, the jobs of its started steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,24 +29,37 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Fetches the jobs of a job's steps.
-    pub async fn grow(client: &Client, job: Job) -> anyhow::Result<Self> {
-        Self::grow_to(client, job, MAX_DEPTH).await
+    /// Collects the jobs of a job's steps. `fetch` returns the job of a step, `None` without one.
+    ///
+    /// # Errors
+    /// The first error of `fetch`.
+    pub async fn grow<F, Fut, E>(job: Job, fetch: F) -> Result<Self, E>
+    where
+        F: Fn(Step) -> Fut + Sync,
+        Fut: Future<Output = Result<Option<Job>, E>> + Send,
+        E: Send,
+    {
+        Self::grow_to(&fetch, job, MAX_DEPTH).await
     }
 
-    async fn grow_to(client: &Client, job: Job, levels: usize) -> anyhow::Result<Self> {
-        let flow = job.record.flow.as_ref().filter(|_| levels > 0);
-        let ids: Vec<JobId> = flow.map_or_else(Vec::new, |flow| {
-            flow.steps.iter().map(|step| step.job).collect()
-        });
-        let mut step_jobs = Vec::new();
-        for id in ids {
-            step_jobs.push(match client.job(id).await? {
-                Some(job) => Some(Box::pin(Self::grow_to(client, job, levels - 1)).await?),
-                None => None,
-            });
-        }
-        Ok(Self { job, step_jobs })
+    fn grow_to<'f, F, Fut, E>(fetch: &'f F, job: Job, levels: usize) -> Growth<'f, E>
+    where
+        F: Fn(Step) -> Fut + Sync,
+        Fut: Future<Output = Result<Option<Job>, E>> + Send + 'f,
+        E: Send + 'f,
+    {
+        Box::pin(async move {
+            let flow = job.record.flow.as_ref().filter(|_| levels > 0);
+            let steps = flow.map_or_else(Vec::new, |flow| flow.steps.clone());
+            let mut step_jobs = Vec::with_capacity(steps.len());
+            for step in steps {
+                step_jobs.push(match fetch(step).await? {
+                    Some(job) => Some(Self::grow_to(fetch, job, levels - 1).await?),
+                    None => None,
+                });
+            }
+            Ok(Self { job, step_jobs })
+        })
     }
 }
 

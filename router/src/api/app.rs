@@ -1,0 +1,108 @@
+//! `/v1/apps/{owner}/{app}`: one app, with the input that its workers take.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use warmq_types::hint::Hint;
+use warmq_types::ids::AppId;
+use warmq_types::policy_name::PolicyName;
+
+use super::auth::By;
+use super::extract::Path;
+use super::openapi::{Finding, OPERATE};
+use super::{Api, ApiError};
+
+/// An app in the path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct Name {
+    /// Owner: the app's name before the slash.
+    #[param(example = "warmq")]
+    owner: String,
+    /// The app's name after the slash.
+    #[param(example = "diffusion")]
+    app: String,
+}
+
+/// An app: its settings and its input.
+#[derive(Serialize, ToSchema)]
+struct AppDetails {
+    /// The app.
+    app: AppId,
+    /// Whether the settings name it; otherwise a worker registered it.
+    declared: bool,
+    /// Routing policy.
+    policy: PolicyName,
+    /// Maximum hold for a warm runner, ms; null if the policy decides.
+    #[schema(required)]
+    max_warm_wait_ms: Option<u64>,
+    /// Maximum duration of an attempt, ms; null: unlimited.
+    #[schema(required)]
+    run_timeout_ms: Option<u64>,
+    /// Maximum number of attempts.
+    max_attempts: u32,
+    /// Number of waiting jobs at which submissions are refused; null: unlimited.
+    #[schema(required)]
+    max_queue_length: Option<u64>,
+    /// Retention of records after the end, ms.
+    retention_ms: u64,
+    /// Path of the input field that is the hint; null if only a header is.
+    #[schema(required)]
+    hint_field: Option<String>,
+    /// The models that its runners can load; null if they may load any.
+    #[schema(required)]
+    models: Option<Vec<Hint>>,
+    /// JSON Schema of its input; null before its first worker.
+    #[schema(required)]
+    input_schema: Option<Value>,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(show))
+}
+
+/// Returns an app with its settings, its models and the JSON Schema of its input.
+#[utoipa::path(
+    get,
+    path = "/apps/{owner}/{app}",
+    operation_id = "app",
+    tag = OPERATE,
+    params(Name),
+    responses((status = 200, description = "The app", body = AppDetails), Finding)
+)]
+async fn show(
+    State(api): State<Api>,
+    By(caller): By,
+    Path(Name { owner, app }): Path<Name>,
+) -> Result<Json<AppDetails>, ApiError> {
+    let name = format!("{owner}/{app}");
+    let missing = || ApiError::not_found(format!("app '{name}' does not exist"));
+    let id = AppId::parse(&name).map_err(|_| missing())?;
+    let routing = api.apps.routing();
+    let found = match caller.knows(&id) {
+        true => api.apps.find(&routing, &id).await?,
+        false => None,
+    };
+    let found = found.ok_or_else(missing)?;
+    let ms =
+        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = &found.config;
+    let models = api.store.fleet().all_models(&id).await?;
+    Ok(Json(AppDetails {
+        declared: routing.apps.names().any(|name| *name == id),
+        policy: config.policy,
+        max_warm_wait_ms: config.max_warm_wait.map(ms),
+        run_timeout_ms: config.run_timeout.map(ms),
+        max_attempts: config.max_attempts,
+        max_queue_length: config.max_queue_length,
+        retention_ms: ms(config.retention),
+        hint_field: found.hint_path().map(ToString::to_string),
+        models: models.map(|models| models.into_iter().collect()),
+        input_schema: api.store.fleet().schema(&id).await?,
+        app: id,
+    }))
+}
