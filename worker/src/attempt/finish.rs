@@ -70,11 +70,7 @@ impl EndedAttempt {
         };
         if let (Some(keep_s), Outcome::Succeeded(_)) = (keep_files_s(job), &self.outcome) {
             let folder = format!("{}/{}", job.app, job.id);
-            context
-                .store
-                .file_retention()
-                .keep(&folder, keep_s)
-                .await?;
+            context.store.file_retention().keep(&folder, keep_s).await?;
         }
         let finish = Finish {
             app: &job.app,

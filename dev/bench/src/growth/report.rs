@@ -14,6 +14,9 @@ const PARTS: [(Part, &str); 4] = [
     (Part::Redis, "Redis"),
 ];
 
+/// A row of a table: its name, and its value in a round.
+type Row<'a> = (String, &'a dyn Fn(&Fleet, &Measured) -> f64);
+
 /// Returns the tables.
 pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
     let mut text = String::new();
@@ -21,7 +24,7 @@ pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
         .map(|(fleet, _)| format!(" {} runners |", fleet.size.runners()))
         .collect();
     let rule = " ---: |".repeat(measured.len());
-    let mut table = |title: &str, rows: &[(String, &dyn Fn(&Fleet, &Measured) -> f64)]| {
+    let mut table = |title: &str, rows: &[Row<'_>]| {
         let _ = write!(text, "| {title} |{header}\n| --- |{rule}\n");
         for (name, value) in rows {
             let _ = write!(text, "| {name} |");
@@ -59,7 +62,7 @@ pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
     let total = |_: &Fleet, round: &Measured| -> f64 {
         PARTS.iter().map(|(part, _)| round.job_ms(*part)).sum()
     };
-    let mut rows: Vec<(String, &dyn Fn(&Fleet, &Measured) -> f64)> = Vec::new();
+    let mut rows: Vec<Row<'_>> = Vec::new();
     for (name, value) in &by_part {
         rows.push((name.clone(), value));
     }
