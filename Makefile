@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -102,6 +102,10 @@ dev/bench/peers/node_modules/ready: dev/bench/peers/package.json
 	@command -v npm >/dev/null || { echo 'bench-peers: npm is missing (Debian: apt-get install nodejs npm)'; exit 1; }
 	cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
+
+bench-growth: setup ## measures idle processes, and the cost per job with 8 and with 500 runners, about 5 min; ARGS="--rate 100"
+	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
+	target/release/warmq-bench growth $(ARGS)
 
 bench-http: setup-test ## measures what the queue adds to a job of a model server, and a router app of fal's package, about 2 min; ARGS="--jobs 500"
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
