@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::measurement::{BURST_RUN_MS, Burst, Fleet, Measured};
 use crate::peers::processor_time::Part;
-use crate::simulator::quantile;
+use crate::sweep::median;
 
 /// The parts whose time is shown.
 const PARTS: [(Part, &str); 4] = [
@@ -29,7 +29,7 @@ pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
         for (name, value) in rows {
             let _ = write!(text, "| {name} |");
             for (fleet, rounds) in measured {
-                let values = rounds.iter().map(|round| value(fleet, round)).collect();
+                let values = rounds.iter().map(|round| value(fleet, round));
                 let _ = write!(text, " {:.2} |", median(values));
             }
             text.push('\n');
@@ -81,11 +81,11 @@ fn bursts(measured: &[(Fleet, Vec<Measured>)]) -> String {
         let Some(first) = bursts.first() else {
             continue;
         };
-        let took_s = median(bursts.iter().map(|burst| burst.took_s).collect());
+        let took_s = median(bursts.iter().map(|burst| burst.took_s));
         let busy = |burst: &Burst| {
             100.0 * burst.usage.total().as_secs_f64() / (cores * burst.usage.elapsed.as_secs_f64())
         };
-        let busy = median(bursts.iter().map(busy).collect());
+        let busy = median(bursts.iter().map(busy));
         let _ = writeln!(
             text,
             "A burst of jobs of {BURST_RUN_MS} ms on {} warm runners: {took_s:.2} s (without any \
@@ -96,9 +96,4 @@ fn bursts(measured: &[(Fleet, Vec<Measured>)]) -> String {
         );
     }
     text
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    quantile(&values, 0.5)
 }
