@@ -12,9 +12,10 @@ use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 use warmq_types::runner::ModelChange;
 use warmq_types::tier::Tier;
 
+use super::cached_models::{WithoutJob, change_models, report};
 use super::{
     BuildError, Description, Ended, Engine, Failure, Options, Produced, RefusedChange, RunContext,
-    WithoutJob, change_models, input, millis, report,
+    input, millis,
 };
 use crate::input_files::FileField;
 use crate::model_cache::{Budget, Loaded, Loader, ModelCache};

@@ -29,10 +29,11 @@ use warmq_types::job::{JobError, JobSpec, Phase, Progress, Timings};
 use warmq_types::runner::ModelChange;
 use warmq_types::tier::Tier;
 
+use super::cached_models::{WithoutJob, change_models, report};
 use super::picture::IMAGE_URL;
 use super::{
     BuildError, Description, Ended, Engine, Failure, Options, Produced, RefusedChange, RunContext,
-    WithoutJob, change_models, input as seam, millis, report,
+    input as seam, millis,
 };
 use crate::fault::Fault;
 use crate::input_files::FileField;
