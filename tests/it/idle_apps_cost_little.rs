@@ -66,7 +66,7 @@ async fn two_hundred_idle_apps_cost_a_router_little_memory_and_few_commands() {
     for number in 0..APPS {
         testbed
             .store()
-            .usage()
+            .apps_in_use()
             .remember_app(&app(number))
             .await
             .unwrap();
@@ -282,7 +282,7 @@ async fn an_unused_app_is_removed_and_returns_with_its_next_worker() {
         system
             .testbed
             .store()
-            .usage()
+            .apps_in_use()
             .remember_app(app)
             .await
             .unwrap();

@@ -194,7 +194,7 @@ impl Fleet<'_> {
             .set(self.keys.schema(app), schema.to_string())
             .await?;
         self.remember_models(app, &registration.models).await?;
-        self.usage().remember_app(app).await
+        self.apps_in_use().remember_app(app).await
     }
 
     /// Adds these models of a runner, [`ANY_MODEL`] if it lists none, to those of the app, and

@@ -22,7 +22,7 @@
 //! | `leadership`, `stats`, `maintenance` | leader leases, statistics, lost jobs |
 //! | `file_retention` | files that must not be deleted |
 //! | `history`, `waiting` | ends per minute; overviews of waiting and running jobs |
-//! | `usage` | apps in use; removal of others |
+//! | `apps_in_use` | apps in use; removal of others |
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
 //!
@@ -35,6 +35,7 @@
 
 mod active_jobs_per_key;
 mod api_keys;
+mod apps_in_use;
 mod attempts;
 mod cancellation;
 mod deadlines;
@@ -67,7 +68,6 @@ mod sessions;
 mod stats;
 mod sticky_routes;
 mod subscriptions;
-mod usage;
 mod waiting;
 mod webhook_deliveries;
 
@@ -187,7 +187,7 @@ parts! {
     /// Jobs whose message may be lost, and remains of lost runners.
     maintenance: Maintenance,
     /// Apps in use.
-    usage: Usage,
+    apps_in_use: AppsInUse,
     /// Statistics of an app's models.
     stats: Stats,
     /// Ends of jobs and their waits, per minute.

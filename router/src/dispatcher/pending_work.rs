@@ -27,7 +27,7 @@ impl PendingWork {
             tick.tick().await;
             let sessions = self.sessions();
             let apps: Vec<AppId> = sessions.keys().cloned().collect();
-            let pending = match store.usage().with_pending_work(&apps).await {
+            let pending = match store.apps_in_use().with_pending_work(&apps).await {
                 Ok(pending) => pending,
                 // Redis is unreachable: each session detects that itself and continues without it.
                 Err(_) => apps,

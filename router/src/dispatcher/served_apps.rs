@@ -114,7 +114,13 @@ impl ServedApps {
         self.roster.update(all, now);
         for app in in_use {
             if self.forgotten.contains_key(app)
-                && self.shared.store.usage().remember_app(app).await.is_ok()
+                && self
+                    .shared
+                    .store
+                    .apps_in_use()
+                    .remember_app(app)
+                    .await
+                    .is_ok()
             {
                 self.forgotten.remove(app);
             }
@@ -177,14 +183,19 @@ impl ServedApps {
         let mut idle = self.roster.idle();
         let declared = self.shared.apps.routing();
         idle.retain(|app| !declared.apps.names().any(|name| name == app));
-        store.usage().record(&idle, &self.roster.served()).await?;
-        let unused = store.usage().unused_for(self.shared.forget_apps_after);
+        store
+            .apps_in_use()
+            .record(&idle, &self.roster.served())
+            .await?;
+        let unused = store
+            .apps_in_use()
+            .unused_for(self.shared.forget_apps_after);
         for app in unused.await? {
             if !idle.contains(&app) {
                 continue;
             }
             let letters = depth(&self.shared, &app, &[topology.dead_queue(&app)]).await?;
-            if letters == 0 && store.usage().forget_app(&app).await? {
+            if letters == 0 && store.apps_in_use().forget_app(&app).await? {
                 tracing::info!(%app, "forgot an unused app");
                 let connection = self.shared.connections.get().await?;
                 topology.delete_app(&connection, &app).await?;
@@ -198,7 +209,7 @@ impl ServedApps {
     async fn review(&mut self) {
         let served = self.roster.served();
         // While Redis is unreachable, every dispatcher stays.
-        let Ok(in_use) = self.shared.store.usage().in_use(&served).await else {
+        let Ok(in_use) = self.shared.store.apps_in_use().in_use(&served).await else {
             return;
         };
         for app in self.roster.review(&in_use, Instant::now()) {
@@ -230,7 +241,7 @@ async fn scan(
 ) -> Result<(BTreeSet<AppId>, Vec<AppId>), warmq_store::Error> {
     Ok((
         shared.apps.all().await?,
-        shared.store.usage().in_use(&idle).await?,
+        shared.store.apps_in_use().in_use(&idle).await?,
     ))
 }
 
@@ -238,7 +249,7 @@ async fn scan(
 /// backlogged jobs whose records Redis lost, or with queues of runners that ended.
 async fn probe(shared: &Dispatchers, apps: Vec<AppId>) -> Vec<AppId> {
     // While Redis is unreachable the list stays empty; another probe follows.
-    let left = shared.store.usage().with_ended_runners(&apps).await;
+    let left = shared.store.apps_in_use().with_ended_runners(&apps).await;
     let mut in_use = left.unwrap_or_default();
     for app in apps {
         let lanes = [Priority::Normal, Priority::Low];

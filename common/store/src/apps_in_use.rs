@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use warmq_types::ids::AppId;
 
-use super::{Error, Usage, ms};
+use super::{AppsInUse, Error, ms};
 
 /// Maximum number of apps per command.
 const CHUNK: usize = 500;
 
-impl Usage<'_> {
+impl AppsInUse<'_> {
     /// Returns those of `apps` that need a dispatcher: they have runners, waiting jobs, lost
     /// runners or entries in the outbox. One command covers many apps, since most are idle.
     pub async fn in_use(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
