@@ -98,6 +98,8 @@ pub enum Command {
     },
     /// List the apps: jobs that wait, runners, policy
     Apps,
+    /// Show what ended jobs used: by day, API key and app
+    Usage(UsageArgs),
     /// Show runners, queues and jobs live until q is pressed; with --json, print them once
     Top {
         /// Seconds between updates, 0.2 or more
@@ -164,6 +166,26 @@ pub struct JobsArgs {
     /// Maximum number of jobs
     #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 50, value_parser = at_least_one)]
     pub limit: usize,
+}
+
+/// `warmq usage`.
+#[derive(Debug, Args)]
+pub struct UsageArgs {
+    /// First day, UTC, as 2026-11-01; by default the first of the month of --to
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<String>,
+    /// Last day, UTC, included; by default today
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<String>,
+    /// Only jobs of this app, or flows of this route
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub app: Option<AppId>,
+    /// Only jobs submitted with this key: its id, the part before the colon
+    #[arg(long, value_name = "KEY_ID")]
+    pub owner: Option<KeyId>,
+    /// What a line is about, comma-separated
+    #[arg(long, value_name = "GROUPS", default_value = "day,key,app")]
+    pub by: String,
 }
 
 /// Shortest interval between updates of `warmq top`, s.

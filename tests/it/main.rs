@@ -69,6 +69,7 @@ mod unneeded_files_are_deleted;
 mod upload_urls_take_one_bounded_file;
 mod uploads_reach_jobs;
 mod upscale_and_cutout_work;
+mod usage_is_counted_once;
 mod webhooks_are_delivered;
 mod workers_have_commands_without_a_queue;
 mod workers_scale_independently;

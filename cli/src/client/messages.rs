@@ -72,21 +72,54 @@ impl JobQuery {
     pub(super) fn encode(&self) -> String {
         let states: Vec<&str> = self.states.iter().map(|state| state.as_str()).collect();
         let states = Some(states.join(",")).filter(|states| !states.is_empty());
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [
+        encoded([
             ("state", states),
             ("app", self.app.as_ref().map(AppId::to_string)),
             ("hint", self.hint.as_ref().map(Hint::to_string)),
             ("key", self.owner.as_ref().map(KeyId::to_string)),
             ("before", self.before.clone()),
             ("limit", self.limit.map(|limit| limit.to_string())),
-        ] {
-            if let Some(value) = value {
-                query.append_pair(name, &value);
-            }
-        }
-        query.finish()
+        ])
     }
+}
+
+/// The usage that a report should have; all filters apply.
+#[derive(Debug, Clone, Default)]
+pub struct UsageQuery {
+    /// From this day on, UTC.
+    pub from: Option<String>,
+    /// To this day, UTC.
+    pub to: Option<String>,
+    /// Of jobs of this app, or flows of this route.
+    pub app: Option<AppId>,
+    /// Of jobs submitted with this key.
+    pub owner: Option<KeyId>,
+    /// What a line is about: of `day`, `key`, `app`, comma-separated.
+    pub by: String,
+}
+
+impl UsageQuery {
+    /// Returns the query of the request.
+    pub(super) fn encode(&self) -> String {
+        encoded([
+            ("from", self.from.clone()),
+            ("to", self.to.clone()),
+            ("app", self.app.as_ref().map(AppId::to_string)),
+            ("key", self.owner.as_ref().map(KeyId::to_string)),
+            ("by", Some(self.by.clone())),
+        ])
+    }
+}
+
+/// Encodes the parameters that are set.
+fn encoded<const N: usize>(parameters: [(&str, Option<String>); N]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, &value);
+        }
+    }
+    query.finish()
 }
 
 /// A line of a job's log.

@@ -15,7 +15,9 @@ use url::Url;
 
 pub use error::Error;
 pub use event_stream::EventStream;
-pub use messages::{JobQuery, LogEntry, LogLabels, LoggedStatus, RunResult, Submission, Submitted};
+pub use messages::{
+    JobQuery, LogEntry, LogLabels, LoggedStatus, RunResult, Submission, Submitted, UsageQuery,
+};
 
 use warmq_process::tls;
 use warmq_types::access::{ApiKey, NewKey};
@@ -25,6 +27,7 @@ use warmq_types::http::{
 use warmq_types::ids::{AppId, JobId, KeyId, RunnerId};
 use warmq_types::runner::{ModelChange, RunnerRecord};
 use warmq_types::text::is_printable;
+use warmq_types::usage::UsageReport;
 
 /// Timeout for connecting. Responses have none.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -121,6 +124,15 @@ impl Client {
     /// The router rejects the query or is unreachable.
     pub async fn jobs(&self, query: &JobQuery) -> Result<Jobs, Error> {
         let path = format!("/v1/jobs?{}", query.encode());
+        self.read(self.request(Method::GET, &path)).await
+    }
+
+    /// Returns what ended jobs used.
+    ///
+    /// # Errors
+    /// The router rejects the query or is unreachable.
+    pub async fn usage(&self, query: &UsageQuery) -> Result<UsageReport, Error> {
+        let path = format!("/v1/usage?{}", query.encode());
         self.read(self.request(Method::GET, &path)).await
     }
 

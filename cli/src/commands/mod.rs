@@ -15,6 +15,7 @@ mod runners;
 mod status;
 mod submit;
 mod top;
+mod usage;
 
 use warmq_config::SecretText;
 use warmq_types::http::Job;
@@ -45,6 +46,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
             app,
             change: Some(change),
         } => runners::change(&client, app.as_ref(), change, json).await,
+        Command::Usage(args) => usage::run(&client, args, json).await,
         Command::Apps => apps::run(&client, json).await,
         Command::Top { interval, app } => top::run(&client, interval, app.as_ref(), json).await,
         Command::Dead(dead) => dead::run(&client, dead, json).await,

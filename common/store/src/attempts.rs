@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use warmq_process::retry::before_next;
 use warmq_types::attempt::{Lease, Outcome};
 use warmq_types::fault::RunnerFault;
@@ -101,6 +102,18 @@ pub struct Finish<'a> {
 }
 
 impl Finish<'_> {
+    /// Returns the number of pictures in the output: in `images`, else `image`.
+    fn pictures(&self) -> usize {
+        match self.outcome {
+            Outcome::Succeeded(output) => match (output.get("images"), output.get("image")) {
+                (Some(Value::Array(images)), _) => images.len(),
+                (_, Some(Value::Object(_) | Value::String(_))) => 1,
+                _ => 0,
+            },
+            Outcome::Failed(_) | Outcome::Cancelled => 0,
+        }
+    }
+
     /// Returns level and text for the job's log.
     fn last_line(&self) -> (&'static str, String) {
         let Timings {
@@ -293,7 +306,7 @@ impl Attempts<'_> {
             .arg(left.len())
             .arg(finish.ran.as_ref().map(json).unwrap_or_default());
         let (level, line) = finish.last_line();
-        invocation.arg(level).arg(line);
+        invocation.arg(level).arg(line).arg(finish.pictures());
         for (field, value) in finish.report.fields() {
             invocation.arg(field).arg(value);
         }

@@ -103,6 +103,17 @@ impl Keys {
         ["a", "b"].map(|tag| format!("{}:{{{tag}}}", self.namespace))
     }
 
+    /// Hash: counts by `<key or ''> <app> <name>` of the jobs that ended on a day, in days since the
+    /// Unix epoch.
+    pub(super) fn usage(&self, day: i64) -> String {
+        format!("{}{day}", self.usage_of_days())
+    }
+
+    /// Start of the keys of [`Keys::usage`].
+    pub(super) fn usage_of_days(&self) -> String {
+        format!("{}:usage:", self.namespace)
+    }
+
     /// String: a secret that all routers share.
     pub(super) fn secret(&self, name: &str) -> String {
         format!("{}:secret:{name}", self.namespace)

@@ -22,6 +22,7 @@
 //! | `leadership`, `stats`, `maintenance` | leader leases, statistics, lost jobs |
 //! | `file_retention` | files that must not be deleted |
 //! | `history`, `waiting` | ends per minute; overviews of waiting and running jobs |
+//! | `usage` | what ended jobs used, per day, key and app |
 //! | `apps_in_use` | apps in use; removal of others |
 //! | `check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
@@ -68,6 +69,7 @@ mod sessions;
 mod stats;
 mod sticky_routes;
 mod subscriptions;
+mod usage;
 mod waiting;
 mod webhook_deliveries;
 
@@ -94,6 +96,7 @@ pub use placement::{Claim, Unavailable};
 pub use refusal::Refusal;
 pub use runner_feed::{FreeRunner, Ran, RunnerAvailability, RunnerEvent, RunnerEvents};
 pub use secrets::Secret;
+pub use usage::USAGE_DAYS;
 pub use waiting::{HeldJob, RunningJob, WaitingJob};
 pub use webhook_deliveries::{AfterAttempt, AttemptSlot, WebhookDelivery};
 
@@ -192,6 +195,8 @@ parts! {
     stats: Stats,
     /// Ends of jobs and their waits, per minute.
     history: History,
+    /// What ended jobs used.
+    usage: Usage,
     /// Overviews of waiting and running jobs.
     waiting: Waiting,
     /// API keys and their rates.

@@ -9,6 +9,7 @@ use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobRecord, JobSpec};
 
 use super::history::HISTORY_MINUTES;
+use super::usage::USAGE_DAYS;
 use super::{Error, Outbox, ms};
 
 /// Maximum number of jobs per call.
@@ -46,7 +47,7 @@ impl Outbox<'_> {
     }
 
     /// Removes a job whose event was published from the outbox, and counts its end in the app's
-    /// history; its entry by id then lasts as long as its record.
+    /// history and its key's usage; its entry by id then lasts as long as its record.
     pub async fn remove(self, job: &JobSpec) -> Result<(), Error> {
         let (mut connection, mut other) = (self.connection.clone(), self.connection.clone());
         let mut call = self.scripts.leave_outbox.prepare_invoke();
@@ -54,7 +55,9 @@ impl Outbox<'_> {
             .key(self.keys.job(&job.app, job.id))
             .key(self.keys.history(&job.app))
             .arg(job.id.to_string())
-            .arg(HISTORY_MINUTES);
+            .arg(HISTORY_MINUTES)
+            .arg(self.keys.usage_of_days())
+            .arg(USAGE_DAYS);
         let mut pipe = redis::pipe();
         self.jobs().shorten_index(&mut pipe, job);
         let counted = call.invoke_async::<()>(&mut connection);

@@ -42,3 +42,4 @@ pub mod state;
 pub mod table;
 pub mod text;
 pub mod tier;
+pub mod usage;

@@ -1,8 +1,5 @@
 //! `/v1/jobs`: lists of jobs.
 
-use std::fmt::Display;
-use std::str::FromStr;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -17,6 +14,7 @@ use warmq_types::state::JobState;
 use super::auth::By;
 use super::extract::Query;
 use super::openapi::{OPERATE, Querying};
+use super::parameter::{invalid, parsed, quoted};
 use super::{Api, ApiError};
 
 /// Default number of jobs per page.
@@ -89,24 +87,6 @@ fn states(text: Option<&str>) -> Result<Vec<JobState>, ApiError> {
     states.sort_by_key(|state| state.as_str());
     states.dedup();
     Ok(states)
-}
-
-fn parsed<T>(parameter: &str, text: Option<String>) -> Result<Option<T>, ApiError>
-where
-    T: FromStr,
-    T::Err: Display,
-{
-    text.map(|text| text.parse().map_err(|error| invalid(parameter, error)))
-        .transpose()
-}
-
-/// Returns the start of a text, for an error.
-fn quoted(text: &str) -> String {
-    text.chars().take(40).collect()
-}
-
-fn invalid(parameter: &str, error: impl Display) -> ApiError {
-    ApiError::bad_request(format!("query parameter '{parameter}': {error}"))
 }
 
 pub(super) fn routes() -> OpenApiRouter<Api> {

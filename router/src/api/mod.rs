@@ -29,6 +29,7 @@ mod namespaces;
 mod openapi;
 mod overview;
 mod owned_job;
+mod parameter;
 mod proxy;
 mod queue;
 mod run;
@@ -39,6 +40,7 @@ mod sse;
 mod status;
 mod storage;
 mod submission;
+mod usage;
 mod webhook_keys;
 
 use std::sync::Arc;
@@ -129,6 +131,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 fn api_routes(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = (jobs::routes().merge(job_list::routes()))
         .merge(explanation::routes())
+        .merge(usage::routes())
         .merge(fleet::apps_routes())
         .merge(app::routes());
     let watching = (fleet::runners_routes().merge(overview::routes())).merge(history::routes());

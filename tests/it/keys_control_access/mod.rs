@@ -86,6 +86,7 @@ fn calls(job: &str) -> Vec<(Method, String)> {
         (Method::GET, "/v1/apps".to_owned()),
         (Method::GET, format!("/v1/apps/{TIMED}")),
         (Method::GET, "/v1/jobs".to_owned()),
+        (Method::GET, "/v1/usage".to_owned()),
     ];
     own.chain(others).chain(for_operators(job)).collect()
 }

@@ -153,3 +153,30 @@ async fn a_flow_counts_as_one_job_and_its_steps_belong_to_its_owner() {
     submit(&system, &mine, "acme/pipeline").await.job_id();
     system.cleanup().await;
 }
+
+#[tokio::test]
+async fn a_key_sees_its_own_usage_and_an_admin_that_of_all() {
+    let system = keyed().await;
+    let alice = key(&system, "alice", &["submit:*", "read"]).await;
+    let bob = key(&system, "bob", &["submit:*", "read"]).await;
+    for (key, jobs) in [(&alice, 2), (&bob, 1)] {
+        for _ in 0..jobs {
+            let job = submit(&system, key, TIMED).await.job_id();
+            call(&system, key, Method::DELETE, &format!("/v1/jobs/{job}")).await;
+        }
+    }
+    let counted = async |key: &str, query: &str| {
+        let usage = call(&system, key, Method::GET, &format!("/v1/usage?{query}")).await;
+        usage.body["total"]["cancelled"].as_u64()
+    };
+    let all = async || (counted(ROOT, "").await == Some(3)).then_some(());
+    system.until("three ends are counted", TIMEOUT, all).await;
+    assert_eq!(counted(&alice, "").await, Some(2));
+    assert_eq!(counted(&bob, "by=day").await, Some(1));
+    let id = bob.split_once(':').unwrap().0;
+    assert_eq!(counted(ROOT, &format!("key={id}")).await, Some(1));
+    let foreign = format!("/v1/usage?key={id}");
+    let refused = call(&system, &alice, Method::GET, &foreign).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    system.cleanup().await;
+}

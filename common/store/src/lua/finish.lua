@@ -6,8 +6,8 @@
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON
 --      or ''), 8 timings (JSON), 9 retention (s) of a record without one, 10 number of hints,
 --      11 '1' to become idle, 12 channel of runner events, 13 number of hint sets to leave,
---      14 what ran (JSON or ''), 15 level and 16 text of the log's last line, then field, value,
---      ... of the runner
+--      14 what ran (JSON or ''), 15 level and 16 text of the log's last line, 17 number of
+--      pictures, then field, value, ... of the runner
 -- Returns 'refused' | 'accepted' | 'accepted, with reply address': its submitter expects a reply
 local reply = 'refused'
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence')
@@ -19,6 +19,7 @@ if job[1] == 'running' and job[2] == ARGV[4] then
   add_to_outbox(KEYS[5], ARGV[1], now)
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'output', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
+  if ARGV[17] ~= '0' then redis.call('HSET', KEYS[1], 'pictures', ARGV[17]) end
   redis.call('HDEL', KEYS[1], 'progress', 'lease_until')
   log(KEYS[6], ARGV[15], ARGV[16], ARGV[2])
   local keys = { job = KEYS[1], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8], trims = KEYS[10] }
@@ -27,7 +28,7 @@ end
 if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
   update_hint_sets(11, tonumber(ARGV[13]), ARGV[2])
   redis.call(ARGV[10] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
-  redis.call('HSET', KEYS[2], unpack(ARGV, 17))
+  redis.call('HSET', KEYS[2], unpack(ARGV, 18))
   -- Not for a repeated call (its response was lost) if the runner was claimed for another job
   -- meanwhile.
   local has = redis.call('HGET', KEYS[2], 'job')

@@ -15,6 +15,7 @@ import { loginView } from "./views/login.js";
 import { overviewView } from "./views/overview.js";
 import { queuesView } from "./views/queues.js";
 import { submitView } from "./views/submit.js";
+import { usageView } from "./views/usage.js";
 
 /** Each view: path, label, the right that it needs, and its function. */
 const VIEWS = [
@@ -25,6 +26,7 @@ const VIEWS = [
   { path: "dead", label: "Dead letters", right: "may_administer", view: deadView },
   { path: "apps", label: "Apps and routes", view: appsView },
   { path: "submit", label: "Submit a job", right: "may_submit", view: submitView },
+  { path: "usage", label: "Usage", right: "may_read", view: usageView },
   { path: "keys", label: "Keys", right: "may_administer", view: keysView },
 ];
 
