@@ -10,8 +10,8 @@ use super::{PHONE, WIDE};
 const TOKENS: &str = include_str!("../../../router/src/dashboard/assets/tokens.css");
 
 /// Every view of the navigation.
-const VIEWS: [&str; 8] = [
-    "overview", "fleet", "queues", "jobs", "dead", "apps", "submit", "keys",
+const VIEWS: [&str; 9] = [
+    "overview", "fleet", "queues", "jobs", "dead", "apps", "submit", "usage", "keys",
 ];
 
 /// Texts on their backgrounds.

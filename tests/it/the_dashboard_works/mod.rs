@@ -6,6 +6,7 @@
 //! | `jobs` | submit, watch, see the picture, cancel, run again, redrive |
 //! | `fleet` | many runners and long queues |
 //! | `login` | logging in and out, and what a session may do |
+//! | `usage` | what ended jobs used |
 //! | `looks` | labels, contrast, the keyboard, small windows |
 
 mod browser;
@@ -13,6 +14,7 @@ mod fleet;
 mod jobs;
 mod login;
 mod looks;
+mod usage;
 
 /// The window of a desktop.
 const WIDE: (u32, u32) = (1440, 900);
