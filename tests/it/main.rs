@@ -32,6 +32,7 @@ mod image_to_image_works;
 mod inputs_of_fals_image_apps_work;
 mod jobs_can_be_cancelled;
 mod jobs_can_be_listed;
+mod jobs_leave_nothing_behind;
 mod jobs_run_without_redis;
 mod keys_control_access;
 mod large_inputs_are_stored;

@@ -39,13 +39,11 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use warmq_store::RunnerReport;
-use warmq_types::job::{JobSpec, Phase, Progress};
+use warmq_types::job::{JobSpec, Phase, Progress, Timings};
 
 use self::options::{Options, Target};
 use self::server::Server;
-use super::{
-    BuildError, Description, Ended, Engine, EngineState, Failure, RunContext, Timings, millis,
-};
+use super::{BuildError, Description, Ended, Engine, EngineState, Failure, RunContext, millis};
 use crate::engine::selection::ModelSelection;
 use crate::fault::Fault;
 
