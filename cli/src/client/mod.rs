@@ -248,10 +248,9 @@ impl Client {
     /// # Errors
     /// The letter does not exist or is not a job's, or the router rejects the request or is
     /// unreachable.
-    pub async fn redrive(&self, place: &str, id: JobId) -> Result<JobId, Error> {
+    pub async fn redrive(&self, place: &str, id: JobId) -> Result<Redriven, Error> {
         let path = format!("/v1/dead/{place}/{id}/redrive");
-        let request = self.request(Method::POST, &path);
-        Ok(self.read::<Redriven>(request).await?.job_id)
+        self.read(self.request(Method::POST, &path)).await
     }
 
     /// Deletes a dead letter.

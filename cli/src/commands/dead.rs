@@ -23,7 +23,11 @@ pub(super) async fn run(client: &Client, command: Dead, json: bool) -> anyhow::R
         }
         Dead::Redrive(letter) => {
             let place = place(client, &letter).await?;
-            println!("{}", client.redrive(&place, letter.id).await?);
+            let redriven = client.redrive(&place, letter.id).await?;
+            match json {
+                true => println!("{}", pretty(&redriven)),
+                false => println!("{}", redriven.job_id),
+            }
         }
         Dead::Drop(letter) => {
             let place = place(client, &letter).await?;
