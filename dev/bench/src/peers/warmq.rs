@@ -1,14 +1,14 @@
 //! warmq's processes: one router, and workers with the `timed` engine.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use futures::future::try_join_all;
+use anyhow::Context;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Value, json};
 use warmq_store::Store;
-use warmq_testkit::{Deployment, Testbed, WorkerOptions};
+use warmq_testkit::{Deployment, Testbed, WorkerOptions, eventually};
 use warmq_types::ids::AppId;
 
 use super::amqp_driver::{AmqpDriver, Submission};
@@ -26,11 +26,8 @@ const HINT: &str = "m";
 /// The pseudo-queue of RabbitMQ's direct reply-to.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Run time of the jobs that load the model on all runners: long enough that none runs two.
-const LOADING_MS: u64 = 200;
-
-/// How often those jobs are repeated at most.
-const MAX_LOADING_ROUNDS: u32 = 20;
+/// Timeout for the load of the model on all runners.
+const LOADED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The worker processes of a system, and the runners of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,41 +75,26 @@ impl Warmq {
         let testbed = testbed.start().await?;
         let workers = (1..=size.workers).map(|number| WorkerOptions {
             concurrency: size.slots,
-            ..WorkerOptions::timed(&format!("worker-{number}"), APP)
+            ..WorkerOptions::timed(&format!("worker-{number}"), APP).args(["--preload", HINT])
         });
         let warmq = Self {
             deployment: Deployment::start(&testbed, workers).await?,
             testbed,
         };
-        warmq.load_model(size.runners() as usize).await?;
+        warmq.until_loaded(size.runners() as usize).await?;
         Ok(warmq)
     }
 
-    /// Runs jobs that any runner takes, until all runners have the model.
-    async fn load_model(&self, runners: usize) -> anyhow::Result<()> {
+    /// Waits until all runners have the model.
+    async fn until_loaded(&self, runners: usize) -> anyhow::Result<()> {
         let app = AppId::parse(APP)?;
-        let url = format!("{}/run/{APP}", self.deployment.router.url());
-        let http = reqwest::Client::new();
-        for _ in 0..MAX_LOADING_ROUNDS {
-            let run = (0..runners).map(|_| {
-                let request = http.post(&url).header("x-max-warm-wait", "0");
-                let request = request.header("x-fal-runner-hint", HINT);
-                request.json(&input(LOADING_MS)).send()
-            });
-            for response in try_join_all(run).await? {
-                response.error_for_status()?;
-            }
-            let listed = self.store().fleet().runners(&app).await?;
-            if listed
-                .iter()
-                .filter(|runner| !runner.hints.is_empty())
-                .count()
-                == runners
-            {
-                return Ok(());
-            }
-        }
-        bail!("not all of the {runners} runners have loaded the model")
+        let what = format!("all {runners} runners have loaded the model");
+        let loaded = async || {
+            let listed = self.store().fleet().runners(&app).await.ok()?;
+            let loaded = listed.iter().filter(|runner| !runner.hints.is_empty());
+            (loaded.count() == runners).then_some(())
+        };
+        Ok(eventually(&what, LOADED_WITHIN, loaded).await?)
     }
 
     /// Returns a driver that submits jobs of this run time by HTTP.
