@@ -20,24 +20,33 @@ use crate::peers::servers::Servers;
 use crate::peers::warmq::FleetSize;
 use measurement::{Fleet, Measured};
 
-/// The fleets. Their jobs keep at most a fifth of the large one and half of the small one busy at
-/// 50 submissions per second.
-const FLEETS: [Fleet; 2] = [
+const SMALL: FleetSize = FleetSize {
+    workers: 2,
+    slots: 4,
+};
+
+const LARGE: FleetSize = FleetSize {
+    workers: 10,
+    slots: 50,
+};
+
+/// The fleets: the same jobs on few and on many runners, and longer jobs, which renew leases and
+/// report progress. At 50 submissions per second they keep at most half of a fleet busy.
+const FLEETS: [Fleet; 3] = [
     Fleet {
-        size: FleetSize {
-            workers: 2,
-            slots: 4,
-        },
+        size: SMALL,
         run_ms: 80,
         takes_burst: false,
     },
     Fleet {
-        size: FleetSize {
-            workers: 10,
-            slots: 50,
-        },
-        run_ms: 2000,
+        size: LARGE,
+        run_ms: 80,
         takes_burst: true,
+    },
+    Fleet {
+        size: LARGE,
+        run_ms: 2000,
+        takes_burst: false,
     },
 ];
 
@@ -59,7 +68,7 @@ async fn measure(options: &GrowthOptions) -> anyhow::Result<Vec<(Fleet, Vec<Meas
     for round in 0..options.rounds {
         for (fleet, rounds) in &mut measured {
             let runners = fleet.size.runners();
-            let folder = folder.join(format!("{runners}-{round}"));
+            let folder = folder.join(format!("{runners}-{}-{round}", fleet.run_ms));
             std::fs::create_dir_all(&folder)?;
             let measuring = measurement::measure(*fleet, options, round, &servers, &folder);
             let measures = measuring.await;

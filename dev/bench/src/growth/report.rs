@@ -21,7 +21,10 @@ type Row<'a> = (String, &'a dyn Fn(&Fleet, &Measured) -> f64);
 pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
     let mut text = String::new();
     let header: String = (measured.iter())
-        .map(|(fleet, _)| format!(" {} runners |", fleet.size.runners()))
+        .map(|(fleet, _)| {
+            let runners = fleet.size.runners();
+            format!(" {runners} runners, jobs of {} ms |", fleet.run_ms)
+        })
         .collect();
     let rule = " ---: |".repeat(measured.len());
     let mut table = |title: &str, rows: &[Row<'_>]| {
