@@ -152,10 +152,7 @@ impl Finalizer {
         let key = self.topology.event_key(job, state, true);
         let exchange = self.topology.events_exchange();
         self.publisher.announce(&exchange, &key, &message).await?;
-        // On failure the event is published once more.
-        if let Err(error) = self.store.outbox().remove(job).await {
-            tracing::debug!(job.id = %job.id, %error, "could not note that an end was announced");
-        }
+        self.store.outbox().remove(&job.app, job.id);
         Ok(())
     }
 }

@@ -184,7 +184,8 @@ async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
         let end = store.outbox().record(&app, spec.id).await.unwrap();
         assert_eq!(end.unwrap().state, JobState::Expired);
     }
-    store.outbox().remove(&spec).await.unwrap();
+    store.outbox().remove(&spec.app, spec.id);
+    store.outbox().flush().await;
     assert_eq!(
         store.outbox().entries(&app, Duration::ZERO).await.unwrap(),
         []

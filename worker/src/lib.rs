@@ -149,6 +149,7 @@ pub async fn run_at(
         runners.spawn(runner.run(start));
     }
     let ended = until_ended(runners, &context.stop).await;
+    context.store.outbox().flush().await;
     context.shared.stop().await;
     ended?;
     tracing::info!("stopped");

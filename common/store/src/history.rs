@@ -1,5 +1,5 @@
-//! History of an app: ends of jobs and their waits, per minute of the last day. `leave_outbox.lua`
-//! counts each end once.
+//! History of an app: ends of jobs and their waits, per minute of the last day. The scripts that
+//! end jobs count each end, in the same step.
 
 use std::collections::HashMap;
 

@@ -170,13 +170,6 @@ impl<'a> Jobs<'a> {
         Ok(set.query_async(&mut self.connection.clone()).await?)
     }
 
-    /// Indexes an ended job by its id for as long as its record is kept.
-    pub(super) fn shorten_index(self, pipe: &mut redis::Pipeline, job: &JobSpec) {
-        let retention_s = job.retention_s.unwrap_or(RETENTION_S);
-        let retention_s = i64::try_from(retention_s).unwrap_or(i64::MAX);
-        pipe.expire(self.keys.job_app(job.id), retention_s).ignore();
-    }
-
     /// Withdraws a submission that did not reach the queue, and with the last one the record.
     /// Returns false if the job continues, since it or another submission of it did reach the
     /// queue.

@@ -50,7 +50,7 @@ impl Keys {
     }
 
     /// Returns the keys that change when a job ends, besides its record and its place in a queue.
-    pub(super) fn ending(&self, app: &AppId, job: JobId) -> [String; 6] {
+    pub(super) fn ending(&self, app: &AppId, job: JobId) -> [String; 9] {
         [
             self.outbox(app),
             self.log(app, job),
@@ -58,6 +58,9 @@ impl Keys {
             self.tombstone(app, job),
             self.job_list(),
             self.job_list_trims(),
+            self.job_app(job),
+            self.history(app),
+            self.usage_of_days(),
         ]
     }
 

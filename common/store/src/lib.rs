@@ -101,6 +101,7 @@ pub use waiting::{HeldJob, RunningJob, WaitingJob};
 pub use webhook_deliveries::{AfterAttempt, AttemptSlot, WebhookDelivery};
 
 use keys::Keys;
+use outbox::Removals;
 use scripts::Scripts;
 use subscriptions::Subscriptions;
 use warmq_process::tls;
@@ -113,6 +114,7 @@ pub struct Store {
     connection: ConnectionManager,
     url: ServerUrl,
     subscriptions: Subscriptions,
+    removals: Removals,
     keys: Keys,
     scripts: Arc<Scripts>,
 }
@@ -229,6 +231,7 @@ impl Store {
             .await
             .map_err(at)?;
         let store = Self {
+            removals: Removals::start(connection.clone()),
             connection,
             url: url.clone(),
             subscriptions: Subscriptions::new(client),

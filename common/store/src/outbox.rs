@@ -5,15 +5,26 @@
 use std::time::Duration;
 
 use redis::AsyncCommands;
+use redis::aio::ConnectionManager;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use warmq_types::ids::{AppId, JobId};
-use warmq_types::job::{JobRecord, JobSpec};
+use warmq_types::job::JobRecord;
 
-use super::history::HISTORY_MINUTES;
-use super::usage::USAGE_DAYS;
 use super::{Error, Outbox, ms};
 
 /// Maximum number of jobs per call.
 const MAX_BATCH: isize = 1000;
+
+/// How long removals are collected. None is urgent: the leader publishes an event again whose entry
+/// is 10 s old.
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Maximum number of removals that wait, or go in one command. Further ones are left to the leader.
+const MAX_REMOVALS: usize = 4096;
+
+/// Timeout of [`Outbox::flush`].
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Outbox<'_> {
     /// Returns the jobs of the app that ended at least `ago` ago and are still in the outbox.
@@ -40,29 +51,87 @@ impl Outbox<'_> {
         };
         let found = found.filter(|record| record.state.is_terminal());
         if found.is_none() {
-            let key = self.keys.outbox(app);
-            let _: () = self.connection.clone().zrem(key, job.to_string()).await?;
+            self.remove(app, job);
         }
         Ok(found)
     }
 
-    /// Removes a job whose event was published from the outbox, and counts its end in the app's
-    /// history and its key's usage; its entry by id then lasts as long as its record.
-    pub async fn remove(self, job: &JobSpec) -> Result<(), Error> {
-        let (mut connection, mut other) = (self.connection.clone(), self.connection.clone());
-        let mut call = self.scripts.leave_outbox.prepare_invoke();
-        call.key(self.keys.outbox(&job.app))
-            .key(self.keys.job(&job.app, job.id))
-            .key(self.keys.history(&job.app))
-            .arg(job.id.to_string())
-            .arg(HISTORY_MINUTES)
-            .arg(self.keys.usage_of_days())
-            .arg(USAGE_DAYS);
-        let mut pipe = redis::pipe();
-        self.jobs().shorten_index(&mut pipe, job);
-        let counted = call.invoke_async::<()>(&mut connection);
-        let shortened = pipe.query_async::<()>(&mut other);
-        tokio::try_join!(counted, shortened)?;
-        Ok(())
+    /// Removes a job whose event was published, within a moment: many removals share a command. If
+    /// Redis is unreachable then, the leader publishes the event again and removes it.
+    pub fn remove(self, app: &AppId, job: JobId) {
+        let entry = (self.keys.outbox(app), job.to_string());
+        self.removals.send(Request::Remove(entry));
     }
+
+    /// Waits until earlier removals are done, at most a second: for processes that stop.
+    pub async fn flush(self) {
+        let (done, flushed) = oneshot::channel();
+        self.removals.send(Request::Flush(done));
+        let _ = timeout(FLUSH_TIMEOUT, flushed).await;
+    }
+}
+
+/// Key and member of an entry.
+type Entry = (String, String);
+
+enum Request {
+    Remove(Entry),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Removals of entries that wait to be sent; clones share them.
+#[derive(Clone)]
+pub(super) struct Removals(mpsc::Sender<Request>);
+
+impl Removals {
+    /// Starts to remove, until all clones are dropped.
+    pub(super) fn start(connection: ConnectionManager) -> Self {
+        let (sender, requests) = mpsc::channel(MAX_REMOVALS);
+        tokio::spawn(remove_all(connection, requests));
+        Self(sender)
+    }
+
+    fn send(&self, request: Request) {
+        if self.0.try_send(request).is_err() {
+            tracing::debug!("the leader will remove an entry of the outbox: too many wait");
+        }
+    }
+}
+
+async fn remove_all(mut connection: ConnectionManager, mut requests: mpsc::Receiver<Request>) {
+    while let Some(first) = requests.recv().await {
+        let batch = collected(first, &mut requests).await;
+        let mut pipeline = redis::pipe();
+        let mut flushes = Vec::new();
+        for request in batch {
+            match request {
+                Request::Remove((key, member)) => {
+                    pipeline.zrem(key, member).ignore();
+                }
+                Request::Flush(done) => flushes.push(done),
+            }
+        }
+        if !pipeline.is_empty()
+            && let Err(error) = pipeline.query_async::<()>(&mut connection).await
+        {
+            tracing::debug!(%error, "could not note that jobs' ends were announced");
+        }
+        for done in flushes {
+            // The caller may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Collects requests for [`REMOVAL_INTERVAL`], or until one wants the others done.
+async fn collected(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+    let until = Instant::now() + REMOVAL_INTERVAL;
+    let mut batch = vec![first];
+    while batch.len() < MAX_REMOVALS && !matches!(batch.last(), Some(Request::Flush(_))) {
+        match timeout_at(until, requests.recv()).await {
+            Ok(Some(request)) => batch.push(request),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    batch
 }

@@ -2,7 +2,11 @@
 
 use redis::Script;
 
+use super::history::HISTORY_MINUTES;
+use super::usage::USAGE_DAYS;
+
 const PRELUDE: &str = include_str!("lua/prelude.lua");
+const ENDING_PRELUDE: &str = include_str!("lua/ending_prelude.lua");
 const API_KEYS_PRELUDE: &str = include_str!("lua/api_keys_prelude.lua");
 
 pub(super) struct Scripts {
@@ -47,7 +51,6 @@ pub(super) struct Scripts {
     pub(super) append_log: Script,
     pub(super) report: Script,
     pub(super) emit: Script,
-    pub(super) leave_outbox: Script,
     pub(super) trim_job_list: Script,
     pub(super) unlist_stale: Script,
 }
@@ -55,23 +58,27 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn load() -> Self {
         let script = |code: &str| Script::new(&format!("{PRELUDE}\n{code}"));
+        let ending_prelude = format!(
+            "local HISTORY_MINUTES, USAGE_DAYS = {HISTORY_MINUTES}, {USAGE_DAYS}\n{ENDING_PRELUDE}"
+        );
+        let ending = |code: &str| script(&format!("{ending_prelude}\n{code}"));
         let about_api_keys = |code: &str| Script::new(&format!("{API_KEYS_PRELUDE}\n{code}"));
         Self {
             create: script(include_str!("lua/create.lua")),
             withdraw_submission: script(include_str!("lua/withdraw_submission.lua")),
-            cancel: script(include_str!("lua/cancel.lua")),
+            cancel: ending(include_str!("lua/cancel.lua")),
             claim: script(include_str!("lua/claim.lua")),
             hold: script(include_str!("lua/hold.lua")),
             move_to_shared: script(include_str!("lua/move_to_shared.lua")),
             set_reply_address: script(include_str!("lua/set_reply_address.lua")),
-            start: script(include_str!("lua/start.lua")),
+            start: ending(include_str!("lua/start.lua")),
             renew: script(include_str!("lua/renew.lua")),
             progress: script(include_str!("lua/progress.lua")),
-            expire: script(include_str!("lua/expire.lua")),
-            finish: script(include_str!("lua/finish.lua")),
+            expire: ending(include_str!("lua/expire.lua")),
+            finish: ending(include_str!("lua/finish.lua")),
             requeue: script(include_str!("lua/requeue.lua")),
             mark_lost: script(include_str!("lua/mark_lost.lua")),
-            quarantine: script(include_str!("lua/quarantine.lua")),
+            quarantine: ending(include_str!("lua/quarantine.lua")),
             redrive: script(include_str!("lua/redrive.lua")),
             register: script(include_str!("lua/register.lua")),
             register_faulty: script(include_str!("lua/register_faulty.lua")),
@@ -85,7 +92,7 @@ impl Scripts {
             check: script(include_str!("lua/check.lua")),
             forget_app: script(include_str!("lua/forget_app.lua")),
             advance_flow: script(include_str!("lua/advance_flow.lua")),
-            end_flow: script(include_str!("lua/end_flow.lua")),
+            end_flow: ending(include_str!("lua/end_flow.lua")),
             schedule_flow: script(include_str!("lua/schedule_flow.lua")),
             take_due_flows: script(include_str!("lua/take_due_flows.lua")),
             create_api_key: about_api_keys(include_str!("lua/create_api_key.lua")),
@@ -98,7 +105,6 @@ impl Scripts {
             append_log: script(include_str!("lua/append_log.lua")),
             report: script(include_str!("lua/report.lua")),
             emit: script(include_str!("lua/emit.lua")),
-            leave_outbox: script(include_str!("lua/leave_outbox.lua")),
             trim_job_list: script(include_str!("lua/trim_job_list.lua")),
             unlist_stale: script(include_str!("lua/unlist_stale.lua")),
         }

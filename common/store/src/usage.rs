@@ -1,4 +1,5 @@
-//! What ended jobs used, per day, API key and app. `leave_outbox.lua` counts each end once.
+//! What ended jobs used, per day, API key and app. The scripts that end jobs count each
+//! end, in the same step.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -35,7 +36,7 @@ impl Usage<'_> {
     }
 }
 
-/// Returns the number of a day, as `leave_outbox.lua` computes it.
+/// Returns the number of a day, as `ending_prelude.lua` computes it.
 fn days_since_epoch(day: NaiveDate) -> i64 {
     day.signed_duration_since(NaiveDate::default()).num_days()
 }

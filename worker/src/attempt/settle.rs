@@ -24,9 +24,6 @@ use crate::lease::StartedAttempt;
 /// Timeout for announcing a stored end while the worker stops. The leader announces what is left.
 const STOP_ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Timeout for removing an outbox entry. The leader announces it again otherwise.
-const OUTBOX_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// The settlement of one message. Once it is settled, further acks and nacks do nothing.
 pub(super) struct Settlement<'a> {
     context: &'a WorkerContext,
@@ -192,14 +189,8 @@ impl<'a> Settlement<'a> {
             () = stopped => false,
         };
         self.ack_if(announced).await;
-        if !announced {
-            return;
-        }
-        // Otherwise the leader announces it once more.
-        let removed = context.store.outbox().remove(job);
-        let removed = tokio::time::timeout(OUTBOX_TIMEOUT, removed).await;
-        if !matches!(removed, Ok(Ok(()))) {
-            tracing::debug!(job.id = %job.id, "could not note that an end was announced");
+        if announced {
+            context.store.outbox().remove(&job.app, job.id);
         }
     }
 

@@ -1,8 +1,8 @@
 -- Ends an attempt: stores the result and the runner's models, and frees the runner, in one step.
 -- The result of an earlier attempt is refused by its fence; the runner's models are stored all the
 -- same.
--- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 outbox, 6 log, 7 active, 8 tombstone, 9 job list, 10 its
---      trims, then the hint sets to leave, then those to join
+-- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 to 13 see ending_keys(), then the hint sets to leave, then
+--      those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON
 --      or ''), 8 timings (JSON), 9 retention (s) of a record without one, 10 number of hints,
 --      11 '1' to become idle, 12 channel of runner events, 13 number of hint sets to leave,
@@ -13,20 +13,15 @@ local reply = 'refused'
 local job = redis.call('HMGET', KEYS[1], 'state', 'fence')
 if job[1] == 'running' and job[2] == ARGV[4] then
   reply = redis.call('HEXISTS', KEYS[1], 'reply_to') == 1 and 'accepted, with reply address' or 'accepted'
-  local now = now_ms()
-  set_state(KEYS[1], KEYS[9], ARGV[5])
-  redis.call('HSET', KEYS[1], 'finished_ms', now, 'timings', ARGV[8])
-  add_to_outbox(KEYS[5], ARGV[1], now)
+  redis.call('HSET', KEYS[1], 'timings', ARGV[8])
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'output', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
   if ARGV[17] ~= '0' then redis.call('HSET', KEYS[1], 'pictures', ARGV[17]) end
-  redis.call('HDEL', KEYS[1], 'progress', 'lease_until')
   log(KEYS[6], ARGV[15], ARGV[16], ARGV[2])
-  local keys = { job = KEYS[1], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8], trims = KEYS[10] }
-  expire_record(keys, ARGV[1], ARGV[9])
+  end_job(ending_keys(KEYS[1], 5), ARGV[1], ARGV[5], now_ms(), ARGV[9])
 end
 if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
-  update_hint_sets(11, tonumber(ARGV[13]), ARGV[2])
+  update_hint_sets(14, tonumber(ARGV[13]), ARGV[2])
   redis.call(ARGV[10] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
   redis.call('HSET', KEYS[2], unpack(ARGV, 18))
   -- Not for a repeated call (its response was lost) if the runner was claimed for another job

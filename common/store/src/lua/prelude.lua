@@ -180,40 +180,6 @@ local function leave_active(active_key, job_key, job)
   if entry then redis.call('ZREM', active_key, entry) end
 end
 
--- Limits the keys of an ended job to its retention; `default_s` for a record without one. `keys`:
--- job, log, active, tombstone, trims. Leaves a tombstone where copies of the message may outlive
--- the record, so that none of them runs the job again.
-local function expire_record(keys, job, default_s)
-  leave_active(keys.active, keys.job, job)
-  local fields = redis.call('HMGET', keys.job, 'retention_s', 'no_store', 'state', 'step_of')
-  local retention_s = tonumber(fields[1]) or tonumber(default_s)
-  if fields[2] then redis.call('HDEL', keys.job, 'input') end
-  -- Needed only while a flow is active.
-  redis.call('HDEL', keys.job, 'excerpt', 'headers', 'outputs')
-  redis.call('EXPIRE', keys.job, retention_s)
-  redis.call('EXPIRE', keys.log, retention_s)
-  redis.call('ZADD', keys.trims, now_ms() + retention_s * 1000, trim_member(keys.job))
-  local copies_s = fields[4] and STEP_COPIES_S or COPIES_S
-  if retention_s < copies_s then redis.call('SET', keys.tombstone, fields[3], 'EX', copies_s) end
-end
-
--- Adds an ended job to the outbox; see outbox.rs.
-local function add_to_outbox(outbox_key, job, now)
-  redis.call('ZADD', outbox_key, now, job)
-end
-
--- Ends a job without a result. A result that arrives later is refused: the job is no longer
--- running. `keys`: job, queued, outbox, log, active, tombstone, list, trims.
-local function end_without_result(keys, job, state, now, default_s)
-  log(keys.log, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
-  set_state(keys.job, keys.list, state)
-  redis.call('HSET', keys.job, 'finished_ms', now)
-  add_to_outbox(keys.outbox, job, now)
-  redis.call('HDEL', keys.job, 'progress', 'lease_until')
-  redis.call('ZREM', keys.queued, job)
-  expire_record(keys, job, default_s)
-end
-
 -- Publishes an event of a runner, in the format of runner_feed::RunnerEvent. `rest`: further
 -- fields, each after a comma.
 local function publish_event(channel, what, runner, epoch, rest)

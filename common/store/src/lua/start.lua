@@ -1,8 +1,7 @@
 -- Starts an attempt: lease, fence, and the runner is busy. A runner that took the job from the
 -- shared queue claims itself here, unless the dispatcher claimed it for another job first. A
 -- repeated call, after a lost response, returns the same lease: a runner has one job at a time.
--- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 outbox, 6 log, 7 active, 8 tombstone, 9 job list,
---      10 its trims
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 to 13 see ending_keys()
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'claim' | 'shared' | 'outage': it began
 --      while Redis was unavailable, 6 channel of runner events, 7 retention (s), of a job
 --      whose deadline passed, 8 time since its begin (ms)
@@ -20,13 +19,12 @@ local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
 local registered = runner[1] == ARGV[3]
 if not registered and not during_outage then return { 'stale' } end
 if ARGV[5] == 'shared' and number(runner[2]) > now then return { 'claimed' } end
-local reason = unavailable(KEYS[1], KEYS[8], now)
+local keys = ending_keys(KEYS[1], 5)
+local reason = unavailable(KEYS[1], keys.tombstone, now)
 -- A job that runs already no longer waits.
 if during_outage and reason and reason[1] == 'parked' then reason = nil end
 if not reason and start_overdue(KEYS[1], began) then
-  local keys = { job = KEYS[1], queued = KEYS[4], outbox = KEYS[5], log = KEYS[6], active = KEYS[7], tombstone = KEYS[8],
-    list = KEYS[9], trims = KEYS[10] }
-  end_without_result(keys, ARGV[1], 'expired', now, ARGV[7])
+  end_without_result(keys, KEYS[4], ARGV[1], 'expired', now, ARGV[7])
   reason = { 'terminal', 'expired' }
 end
 if reason then
@@ -35,10 +33,10 @@ if reason then
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
-set_state(KEYS[1], KEYS[9], 'running')
+set_state(KEYS[1], keys.list, 'running')
 redis.call('HSET', KEYS[1], 'runner', ARGV[2], 'epoch', ARGV[3], 'started_ms', began, 'lease_until', now + ARGV[4])
 redis.call('HDEL', KEYS[1], 'progress', 'parked_until')
-log(KEYS[6], 'INFO', 'attempt ' .. attempt .. ' begins', ARGV[2])
+log(keys.log, 'INFO', 'attempt ' .. attempt .. ' begins', ARGV[2])
 redis.call('ZREM', KEYS[4], ARGV[1])
 if registered then
   -- After a claim the runner is known to be busy.

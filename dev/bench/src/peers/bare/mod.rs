@@ -13,7 +13,7 @@ pub mod hop;
 pub mod writes;
 
 use anyhow::Context;
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
 use serde_json::Value;
@@ -52,7 +52,7 @@ pub fn submission() -> Submission {
     }
 }
 
-/// Declares the queues.
+/// Declares the queues, and empties them: earlier processes were stopped before their last acks.
 ///
 /// # Errors
 /// RabbitMQ is unreachable.
@@ -72,6 +72,8 @@ async fn declare_queue(channel: &Channel, queue: &str) -> lapin::Result<()> {
     };
     let arguments = FieldTable::default();
     (channel.queue_declare(queue.into(), options, arguments)).await?;
+    let purge = QueuePurgeOptions::default();
+    channel.queue_purge(queue.into(), purge).await?;
     Ok(())
 }
 
