@@ -65,6 +65,7 @@ mod startup;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use warmq_store::Store;
 
 use crate::config::{Args, Config, Role};
 use crate::reload::Hangups;
@@ -77,9 +78,9 @@ use crate::startup::{Parts, Servers, Stopped};
 /// The storage or the listening address is unavailable, a server refuses, or a role ended by
 /// itself. Unreachable servers are awaited.
 pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut tasks = match start(config, args, &shutdown).await {
+    let (mut tasks, [store, front]) = match start(config, args, &shutdown).await {
         Err(error) if error.is::<Stopped>() => return Ok(()),
-        tasks => tasks?,
+        started => started?,
     };
     while let Some(ended) = tasks.join_next().await {
         ended.context("a part of the router panicked")??;
@@ -88,10 +89,16 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             "a part of the router ended by itself"
         );
     }
+    tokio::join!(store.outbox().flush(), front.outbox().flush());
     Ok(())
 }
 
-async fn start(config: Config, args: Args, shutdown: &CancellationToken) -> anyhow::Result<Tasks> {
+/// Starts the roles. Returns their tasks and the handles to Redis.
+async fn start(
+    config: Config,
+    args: Args,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<(Tasks, [Store; 2])> {
     let hangups = Hangups::listen()?;
     let servers = Servers::connect(&config, shutdown).await?;
     // Bound before any part starts: replies contain the address that is really served.
@@ -111,5 +118,6 @@ async fn start(config: Config, args: Args, shutdown: &CancellationToken) -> anyh
             Role::Webhook => roles::spawn_webhook(&parts, &mut tasks),
         }
     }
-    Ok(tasks)
+    let Servers { store, front, .. } = parts.servers;
+    Ok((tasks, [store, front]))
 }

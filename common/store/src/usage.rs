@@ -1,5 +1,5 @@
-//! What ended jobs used, per day, API key and app. The scripts that end jobs count each
-//! end, in the same step.
+//! What ended jobs used, per day, API key and app. The scripts that end jobs count each end, in the
+//! same step.
 
 use std::collections::{BTreeMap, HashMap};
 

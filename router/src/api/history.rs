@@ -88,7 +88,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 }
 
 /// Returns how many jobs ended, how long they waited, and how often their model was loaded, over
-/// the last minutes. An end is counted once its event is published.
+/// the last minutes.
 #[utoipa::path(
     get,
     path = "/history",

@@ -114,8 +114,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 }
 
 /// Returns how many jobs ended, how long they occupied runners, and how many pictures they made. A
-/// job counts on the day on which it ended, once its event is published: usually within
-/// milliseconds. A dead letter that is redriven ends twice.
+/// job counts on the day on which it ended, in the same step. A dead letter that is redriven ends
+/// twice.
 #[utoipa::path(
     get,
     path = "/usage",
