@@ -1,5 +1,6 @@
 //! Spawns the tasks of each role.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -7,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_process::clock;
 use warmq_store::Store;
 
-use crate::api::{self, Api};
+use crate::api::{self, ApiState};
 use crate::completions::Follower;
 use crate::config::Role;
 use crate::dead_letters::DeadLetters;
@@ -37,7 +38,7 @@ pub(crate) fn spawn_server(parts: &Parts, server: api::Server, tasks: &mut Tasks
     let Parts {
         config, servers, ..
     } = parts;
-    let api = Api {
+    let api = ApiState {
         finalizer: servers.finalizer(&servers.front),
         store: servers.front.clone(),
         keys: servers.keys.clone(),
@@ -63,7 +64,7 @@ pub(crate) fn spawn_server(parts: &Parts, server: api::Server, tasks: &mut Tasks
         streams: api::Streams::default(),
         overview: Overview::new(servers.front.clone(), parts.apps.clone()),
     };
-    tasks.spawn(server.run(api, config.drain_timeout, parts.shutdown.clone()));
+    tasks.spawn(server.run(Arc::new(api), config.drain_timeout, parts.shutdown.clone()));
 }
 
 /// Spawns what every router runs, whatever its roles.

@@ -2,6 +2,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | `connected` | what the handles of one store share |
 //! | `keys` | all keys; no other file spells one |
 //! | `lua/`, `scripts`, `script_reply` | one file per atomic change, and its replies |
 //! | `jobs`, `record` | records of jobs; parsing a hash into a record |
@@ -39,6 +40,7 @@ mod api_keys;
 mod apps_in_use;
 mod attempts;
 mod cancellation;
+mod connected;
 mod deadlines;
 mod error;
 mod faults;
@@ -77,7 +79,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManagerConfig;
 
 pub use api_keys::{KeyCreation, KeyRevocation};
 pub use attempts::{Finish, Finished, Loss, RequeueCause, Start, StartSource};
@@ -100,6 +102,7 @@ pub use usage::USAGE_DAYS;
 pub use waiting::{HeldJob, RunningJob, WaitingJob};
 pub use webhook_deliveries::{AfterAttempt, AttemptSlot, WebhookDelivery};
 
+use connected::Connected;
 use keys::Keys;
 use outbox::Removals;
 use scripts::Scripts;
@@ -110,13 +113,13 @@ use warmq_types::server_url::ServerUrl;
 
 /// A cheap handle to one namespace of one Redis. It reconnects by itself; calls fail meanwhile.
 #[derive(Clone)]
-pub struct Store {
-    connection: ConnectionManager,
-    url: ServerUrl,
-    subscriptions: Subscriptions,
-    removals: Removals,
-    keys: Keys,
-    scripts: Arc<Scripts>,
+pub struct Store(Arc<Connected>);
+
+impl Deref for Store {
+    type Target = Connected;
+    fn deref(&self) -> &Connected {
+        &self.0
+    }
 }
 
 /// Declares the parts of the store: handles that borrow it, each with the methods of one module.
@@ -230,14 +233,14 @@ impl Store {
             .get_connection_manager_with_config(config)
             .await
             .map_err(at)?;
-        let store = Self {
+        let store = Self(Arc::new(Connected {
             removals: Removals::start(connection.clone()),
             connection,
             url: url.clone(),
             subscriptions: Subscriptions::new(client),
             keys: Keys::new(namespace),
-            scripts: Arc::new(Scripts::load()),
-        };
+            scripts: Scripts::load(),
+        }));
         match store.check().requirements().await {
             Err(Error::Command(error)) => match Error::at(url, error) {
                 Error::Refused {

@@ -71,9 +71,11 @@ pub(crate) use hosts::Hosts;
 pub(crate) use server::{Server, ServerLimits};
 pub(crate) use sse::Streams;
 
-/// State of the handlers.
-#[derive(Clone)]
-pub(crate) struct Api {
+/// State of the handlers, which axum clones several times per request.
+pub(crate) type Api = Arc<ApiState>;
+
+/// What the handlers share.
+pub(crate) struct ApiState {
     pub(crate) store: Store,
     pub(crate) keys: Keyring,
     pub(crate) apps: AppDirectory,
