@@ -1,7 +1,8 @@
 //! Confirmed, mandatory and persistent publishes.
 //!
-//! Each message in flight has a channel of its own: lapin attaches a returned message to whichever
-//! confirm of its channel follows, so on a shared channel the wrong publisher would see the return.
+//! Each mandatory message in flight has a channel of its own: lapin attaches a returned message to
+//! whichever confirm of its channel follows, so on a shared channel the wrong publisher would see
+//! the return. Small messages that are not mandatory share one, which costs RabbitMQ less.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,10 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of messages in flight, each on a channel of its own; RabbitMQ allows 2047
 /// channels per connection.
 const IN_FLIGHT: usize = 512;
+
+/// Maximum size of a message on the shared channel, bytes. RabbitMQ closes the channel of a message
+/// that exceeds its limit, and with it the messages of others.
+const MAX_SHARED_BYTES: usize = 16 << 10;
 
 const PERSISTENT: u8 = 2;
 
@@ -189,6 +194,8 @@ struct Link {
     /// Channels in confirm mode without messages in flight.
     quiet: std::sync::Mutex<Vec<Channel>>,
     turns: Semaphore,
+    /// Channel in confirm mode that messages share which are not mandatory.
+    shared: Mutex<Option<Channel>>,
     /// Reason while the broker blocks publishes on this connection.
     blocked: watch::Receiver<Option<String>>,
 }
@@ -201,6 +208,7 @@ impl Link {
             channel: channel.map_err(|_| PublishError::Timeout)??,
             quiet: std::sync::Mutex::default(),
             turns: Semaphore::new(IN_FLIGHT),
+            shared: Mutex::default(),
             blocked: watch_alarms(&connection),
             connection,
         })
@@ -217,30 +225,50 @@ impl Link {
     ) -> lapin::Result<Confirmation> {
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await.ok();
+        let publish = async |channel: &Channel| {
+            let options = BasicPublishOptions {
+                mandatory,
+                ..BasicPublishOptions::default()
+            };
+            let published = channel.basic_publish(
+                exchange.into(),
+                routing_key.into(),
+                options,
+                &message.body,
+                message.properties(),
+            );
+            published.await?.await
+        };
+        if !mandatory && message.body.len() <= MAX_SHARED_BYTES {
+            return publish(&self.shared().await?).await;
+        }
         let quiet = self.quiet().pop();
         let channel = match quiet {
             Some(channel) => channel,
-            None => {
-                let channel = self.connection.create_channel().await?;
-                let confirms = ConfirmSelectOptions::default();
-                channel.confirm_select(confirms).await?;
-                channel
-            }
+            None => self.confirming().await?,
         };
-        let options = BasicPublishOptions {
-            mandatory,
-            ..BasicPublishOptions::default()
-        };
-        let published = channel.basic_publish(
-            exchange.into(),
-            routing_key.into(),
-            options,
-            &message.body,
-            message.properties(),
-        );
-        let confirmation = published.await?.await?;
+        let confirmation = publish(&channel).await?;
         self.quiet().push(channel);
         Ok(confirmation)
+    }
+
+    /// Opens a channel in confirm mode.
+    async fn confirming(&self) -> lapin::Result<Channel> {
+        let channel = self.connection.create_channel().await?;
+        let confirms = ConfirmSelectOptions::default();
+        channel.confirm_select(confirms).await?;
+        Ok(channel)
+    }
+
+    /// Returns the shared channel; opens it at the first use and once it is closed.
+    async fn shared(&self) -> lapin::Result<Channel> {
+        let mut shared = self.shared.lock().await;
+        if let Some(open) = shared.as_ref()
+            && open.status().connected()
+        {
+            return Ok(open.clone());
+        }
+        Ok(shared.insert(self.confirming().await?).clone())
     }
 
     fn quiet(&self) -> std::sync::MutexGuard<'_, Vec<Channel>> {
