@@ -55,7 +55,7 @@ async fn follow(
     let viewer = Viewer {
         identifier: Identifier::of(&api),
         headers,
-        overview: api.overview,
+        overview: api.overview.clone(),
         caller,
         sent: None,
         next: Some(first),
