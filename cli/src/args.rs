@@ -87,14 +87,15 @@ pub enum Command {
         /// Id of the job
         id: JobId,
     },
-    /// List the runners: what each one does and which models it holds; or change their models
+    /// List the runners: what each one does and which models it holds; or change their models, or
+    /// drain one
     Runners {
         /// Only those of this app
         #[arg(long, value_name = "OWNER/NAME", global = true)]
         app: Option<AppId>,
         /// What to change
         #[command(subcommand)]
-        change: Option<RunnerModels>,
+        change: Option<RunnerChange>,
     },
     /// List the apps: jobs that wait, runners, policy
     Apps,
@@ -284,9 +285,9 @@ pub struct RouteTest {
     pub route: Option<AppId>,
 }
 
-/// Changes of a runner's models, executed once it is idle.
+/// Changes of a runner, executed once it is idle.
 #[derive(Debug, Clone, Subcommand)]
-pub enum RunnerModels {
+pub enum RunnerChange {
     /// Load models
     Load(ModelsOfRunner),
     /// Drop models from device and RAM
@@ -295,6 +296,11 @@ pub enum RunnerModels {
     Pin(ModelsOfRunner),
     /// Let models be evicted again
     Unpin(ModelsOfRunner),
+    /// End a runner after the job that it has; its process exits once all its runners have left
+    Drain {
+        /// Name of the runner
+        runner: RunnerId,
+    },
 }
 
 /// Models of one runner.

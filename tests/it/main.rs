@@ -55,6 +55,7 @@ mod quorum_queues_work;
 mod readiness_reports_failures;
 mod results_are_retained;
 mod routes_resolve_at_submit;
+mod runners_can_be_drained;
 mod scripts_follow_the_state_machine;
 mod server_configurations_are_supported;
 mod server_outages_are_handled;

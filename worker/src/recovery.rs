@@ -3,9 +3,10 @@
 
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use warmq_process::clock::unix_ms;
 use warmq_process::retry::Delays;
-use warmq_store::{FaultReport, RunnerReport};
+use warmq_store::{FaultReport, Heartbeat, RunnerReport};
 use warmq_types::ids::{Epoch, RunnerId};
 
 use crate::context::WorkerContext;
@@ -20,6 +21,8 @@ pub(crate) enum Recovery {
     Healthy,
     /// The worker stops.
     Stopped,
+    /// The runner was requested to leave.
+    Drained,
     /// Only a new process can recover.
     Unrecoverable(Fault),
 }
@@ -28,20 +31,28 @@ pub(crate) enum Recovery {
 pub(crate) async fn recover(runner: &mut Runner, fault: Fault) -> Recovery {
     runner.epoch = epoch_after(runner.epoch);
     let heartbeats = Heartbeats::start(&runner.context, &runner.id, runner.epoch);
-    let recovery = repeat_self_test(runner, fault).await;
+    let recovery = repeat_self_test(runner, fault, &heartbeats.draining).await;
     match recovery {
         Recovery::Healthy => {
             tracing::info!(runner = %runner.id, "self-test passed: joining again");
         }
         // A healthy runner joins again, which replaces this registration.
         Recovery::Stopped | Recovery::Unrecoverable(_) => unregister(runner).await,
+        Recovery::Drained => {
+            tracing::info!(runner = %runner.id, "drained on request: the faulty runner left");
+            unregister(runner).await;
+        }
     }
     drop(heartbeats);
     recovery
 }
 
-/// Repeats the self-test until it passes.
-async fn repeat_self_test(runner: &mut Runner, fault: Fault) -> Recovery {
+/// Repeats the self-test until it passes, or `draining` is cancelled.
+async fn repeat_self_test(
+    runner: &mut Runner,
+    fault: Fault,
+    draining: &CancellationToken,
+) -> Recovery {
     let stop = runner.context.stop.clone();
     let mut report = FaultReport {
         kind: fault.kind,
@@ -62,6 +73,7 @@ async fn repeat_self_test(runner: &mut Runner, fault: Fault) -> Recovery {
         }
         tokio::select! {
             () = stop.cancelled() => return Recovery::Stopped,
+            () = draining.cancelled() => return Recovery::Drained,
             () = tokio::time::sleep(delays.next_delay()) => {}
             () = runner.engine.recovered() => {}
         }
@@ -74,7 +86,8 @@ async fn repeat_self_test(runner: &mut Runner, fault: Fault) -> Recovery {
 }
 
 async fn is_registered(runner: &Runner) -> bool {
-    send_heartbeat(&runner.context, &runner.id, runner.epoch).await
+    let heartbeat = send_heartbeat(&runner.context, &runner.id, runner.epoch);
+    heartbeat.await.is_some()
 }
 
 /// Registers as faulty. Failures are logged; the next round retries.
@@ -104,31 +117,45 @@ async fn unregister(runner: &Runner) {
 }
 
 /// Sends a faulty runner's heartbeats until dropped, however long its self-test takes.
-struct Heartbeats(JoinHandle<()>);
+struct Heartbeats {
+    task: JoinHandle<()>,
+    /// Cancelled once the runner drains.
+    draining: CancellationToken,
+}
 
 impl Heartbeats {
     fn start(context: &WorkerContext, runner: &RunnerId, epoch: Epoch) -> Self {
         let (context, runner) = (context.clone(), runner.clone());
-        Self(tokio::spawn(async move {
+        let draining = CancellationToken::new();
+        let drains = draining.clone();
+        let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(context.intervals.heartbeat);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                send_heartbeat(&context, &runner, epoch).await;
+                let heartbeat = send_heartbeat(&context, &runner, epoch).await;
+                if heartbeat.is_some_and(|heartbeat| heartbeat.is_draining) {
+                    drains.cancel();
+                }
             }
-        }))
+        });
+        Self { task, draining }
     }
 }
 
 impl Drop for Heartbeats {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
-/// Sends a heartbeat as busy, so that the runner does not become claimable. Returns false if it is
-/// not registered.
-async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch) -> bool {
+/// Sends a heartbeat as busy, so that the runner does not become claimable. Returns `None` if it is
+/// not registered, or Redis is unreachable.
+async fn send_heartbeat(
+    context: &WorkerContext,
+    runner: &RunnerId,
+    epoch: Epoch,
+) -> Option<Heartbeat> {
     let WorkerContext {
         store,
         config,
@@ -138,5 +165,5 @@ async fn send_heartbeat(context: &WorkerContext, runner: &RunnerId, epoch: Epoch
     let alive = store
         .fleet()
         .heartbeat(&config.app, runner, epoch, intervals.lease, true);
-    matches!(alive.await, Ok(Some(_)))
+    alive.await.ok().flatten()
 }

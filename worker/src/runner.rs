@@ -27,6 +27,7 @@ const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const WITHOUT_REDIS: Heartbeat = Heartbeat {
     shared_queue: SharedQueueConsumer::Runners,
     has_model_changes: false,
+    is_draining: false,
 };
 
 /// Timeout for a heartbeat: jobs wait for it, and a lease spans three of them.
@@ -57,6 +58,8 @@ pub enum RunnerStart {
 pub(crate) enum IncarnationEnd {
     /// The worker stops.
     Stopped,
+    /// The runner was requested to leave.
+    Drained,
     /// The connection to RabbitMQ is lost.
     ConsumerLost(ConsumeError),
     /// Redis has no such registration.
@@ -147,8 +150,8 @@ impl Runner {
         &self.engine.description
     }
 
-    /// Runs jobs until the worker stops. Returns the fault that only a new process can recover
-    /// from, if any.
+    /// Runs jobs until the worker stops or the runner is drained. Returns the fault that only a new
+    /// process can recover from, if any.
     pub async fn run(mut self, start: RunnerStart) -> Option<Fault> {
         let mut start = Some(start);
         let unrecoverable = loop {
@@ -158,7 +161,7 @@ impl Runner {
                 Some(RunnerStart::Faulty(fault)) => match recovery::recover(&mut self, fault).await
                 {
                     Recovery::Healthy => continue,
-                    Recovery::Stopped => break None,
+                    Recovery::Stopped | Recovery::Drained => break None,
                     Recovery::Unrecoverable(fault) => break Some(fault),
                 },
                 None => match self.rejoin().await {
@@ -170,6 +173,10 @@ impl Runner {
             incarnation.leave(&self.context, &self.id).await;
             match end {
                 IncarnationEnd::Stopped => break None,
+                IncarnationEnd::Drained => {
+                    tracing::info!(runner = %self.id, "drained on request: the runner left");
+                    break None;
+                }
                 IncarnationEnd::ConsumerLost(reason) => {
                     tracing::warn!(
                         runner = %self.id, %reason,
@@ -242,21 +249,13 @@ impl Runner {
                 () = stop.cancelled() => return IncarnationEnd::Stopped,
                 // Before the next job: otherwise a runner with many short jobs would lose its
                 // lease. Never during a start: the heartbeat of an idle runner makes it claimable.
-                _ = heartbeats.tick() => {
-                    match self.heartbeat(incarnation.epoch).await {
-                        None => return IncarnationEnd::Unregistered,
-                        Some(heartbeat) => {
-                            shared_queue = heartbeat.shared_queue;
-                            if !heartbeat.has_model_changes {
-                                continue;
-                            }
-                        }
+                _ = heartbeats.tick() => match self.follow_heartbeat(incarnation).await {
+                    Ok(consumer) => {
+                        shared_queue = consumer;
+                        continue;
                     }
-                    match runner_models::change(self, incarnation).await {
-                        Some(end) => return end,
-                        None => continue,
-                    }
-                }
+                    Err(end) => return end,
+                },
                 delivery = incarnation.consumers.next() => match delivery {
                     Ok(delivery) => delivery,
                     Err(lost) => return IncarnationEnd::ConsumerLost(lost),
@@ -289,6 +288,24 @@ impl Runner {
                 shared_queue = SharedQueueConsumer::Runners;
             }
         }
+    }
+
+    /// Sends a heartbeat and does what the answer requests. Returns who consumes the shared queue.
+    async fn follow_heartbeat(
+        &mut self,
+        incarnation: &mut Incarnation,
+    ) -> Result<SharedQueueConsumer, IncarnationEnd> {
+        let heartbeat = self.heartbeat(incarnation.epoch).await;
+        let heartbeat = heartbeat.ok_or(IncarnationEnd::Unregistered)?;
+        if heartbeat.is_draining {
+            return Err(IncarnationEnd::Drained);
+        }
+        if heartbeat.has_model_changes
+            && let Some(end) = runner_models::change(self, incarnation).await
+        {
+            return Err(end);
+        }
+        Ok(heartbeat.shared_queue)
     }
 
     /// Renews the lease of an idle runner. Returns `None` if it is not registered with its current

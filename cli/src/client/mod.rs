@@ -215,6 +215,21 @@ impl Client {
             .await
     }
 
+    /// Requests that a runner takes no further job, ends the one that it has, and leaves. Returns
+    /// its record.
+    ///
+    /// # Errors
+    /// The runner does not exist.
+    pub async fn drain_runner(
+        &self,
+        app: Option<&AppId>,
+        runner: &RunnerId,
+    ) -> Result<RunnerRecord, Error> {
+        let query = app.map_or_else(String::new, |app| format!("?app={app}"));
+        let path = format!("/v1/runners/{runner}/drain{query}");
+        self.read(self.request(Method::POST, &path)).await
+    }
+
     /// Returns the apps.
     pub async fn apps(&self) -> Result<Vec<App>, Error> {
         let request = self.request(Method::GET, "/v1/apps");

@@ -1,12 +1,12 @@
 //! `warmq runners`
 
 use warmq_config::ByteSize;
-use warmq_types::ids::AppId;
+use warmq_types::ids::{AppId, RunnerId};
 use warmq_types::runner::{ModelChange, RunnerRecord};
 use warmq_types::table::Table;
 use warmq_types::text::escape;
 
-use crate::args::{ModelsOfRunner, RunnerModels};
+use crate::args::{ModelsOfRunner, RunnerChange};
 use crate::client::{Client, pretty};
 use crate::exit;
 use crate::time;
@@ -27,37 +27,38 @@ pub(super) async fn run(client: &Client, app: Option<&AppId>, json: bool) -> any
     Ok(exit::OK)
 }
 
-/// Changes the models of a runner.
+/// Changes the models of a runner, or drains it.
 pub(super) async fn change(
     client: &Client,
     app: Option<&AppId>,
-    change: RunnerModels,
+    change: RunnerChange,
     json: bool,
 ) -> anyhow::Result<u8> {
     let none = ModelChange::default();
     let (runner, change) = match change {
-        RunnerModels::Load(ModelsOfRunner { runner, models }) => (
+        RunnerChange::Drain { runner } => return drain(client, app, &runner, json).await,
+        RunnerChange::Load(ModelsOfRunner { runner, models }) => (
             runner,
             ModelChange {
                 load: models,
                 ..none
             },
         ),
-        RunnerModels::Unload(ModelsOfRunner { runner, models }) => (
+        RunnerChange::Unload(ModelsOfRunner { runner, models }) => (
             runner,
             ModelChange {
                 unload: models,
                 ..none
             },
         ),
-        RunnerModels::Pin(ModelsOfRunner { runner, models }) => (
+        RunnerChange::Pin(ModelsOfRunner { runner, models }) => (
             runner,
             ModelChange {
                 pin: models,
                 ..none
             },
         ),
-        RunnerModels::Unpin(ModelsOfRunner { runner, models }) => (
+        RunnerChange::Unpin(ModelsOfRunner { runner, models }) => (
             runner,
             ModelChange {
                 unpin: models,
@@ -73,16 +74,38 @@ pub(super) async fn change(
     Ok(exit::OK)
 }
 
+async fn drain(
+    client: &Client,
+    app: Option<&AppId>,
+    runner: &RunnerId,
+    json: bool,
+) -> anyhow::Result<u8> {
+    let record = client.drain_runner(app, runner).await?;
+    match (json, record.job) {
+        (true, _) => println!("{}", pretty(&record)),
+        (false, Some(job)) => println!("{runner} leaves after job {job}; see `warmq runners`"),
+        (false, None) => println!("{runner} leaves within 5 s; see `warmq runners`"),
+    }
+    Ok(exit::OK)
+}
+
+/// Describes what a runner does.
+fn doing(runner: &RunnerRecord) -> String {
+    let job = runner.job.map(|job| format!("job {job}"));
+    match (&runner.fault, job) {
+        (_, Some(job)) if runner.draining => format!("draining, {job}"),
+        (_, None) if runner.draining => "draining".to_owned(),
+        (Some(_), _) => "faulty".to_owned(),
+        (None, Some(job)) => job,
+        (None, None) if runner.idle => "idle".to_owned(),
+        (None, None) => "busy".to_owned(),
+    }
+}
+
 fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
     let header = ["RUNNER", "APP", "DEVICE", "DOING", "LOADED", "MEMORY", "UP"];
     let mut table = Table::new(header);
     for runner in runners {
-        let doing = match (&runner.fault, &runner.job, runner.idle) {
-            (Some(_), ..) => "faulty".to_owned(),
-            (None, Some(job), _) => format!("job {job}"),
-            (None, None, true) => "idle".to_owned(),
-            (None, None, false) => "busy".to_owned(),
-        };
         let mut memory = match runner.memory_budget_bytes {
             0 => "-".to_owned(),
             budget => format!("{} of {}", ByteSize(runner.memory_bytes), ByteSize(budget)),
@@ -98,7 +121,7 @@ fn table(runners: &[RunnerRecord], now_ms: u64) -> Table {
             runner.id.to_string(),
             runner.app.to_string(),
             runner.device.clone(),
-            doing,
+            doing(runner),
             loaded(runner),
             memory,
             time::duration(now_ms.saturating_sub(runner.since_ms)),
@@ -138,7 +161,7 @@ fn faults(runners: &[RunnerRecord], now_ms: u64) -> impl Iterator<Item = String>
 mod tests {
     use super::*;
     use warmq_types::hint::Hint;
-    use warmq_types::ids::{Epoch, RunnerId};
+    use warmq_types::ids::Epoch;
 
     #[test]
     fn a_runner_is_one_line() {
@@ -163,6 +186,7 @@ mod tests {
             pinned: Vec::new(),
             idle: true,
             job: None,
+            draining: false,
             since_ms: 1_000,
             lease_until_ms: 0,
             fault: None,
@@ -185,6 +209,20 @@ mod tests {
         let models = "shapes, digits (pinned), landscapes (RAM)";
         let memory = "24.0 MiB of 64.0 MiB, RAM 12.0 MiB of 32.0 MiB";
         assert!(text.contains(&format!("{models}  {memory}")), "{text}");
+
+        let job = warmq_types::ids::JobId::generate();
+        for (job, expected) in [
+            (None, "draining".to_owned()),
+            (Some(job), format!("draining, job {job}")),
+        ] {
+            let draining = RunnerRecord {
+                idle: false,
+                draining: true,
+                job,
+                ..runner.clone()
+            };
+            assert_eq!(doing(&draining), expected);
+        }
 
         let faulty = [RunnerRecord {
             idle: false,

@@ -172,7 +172,7 @@ fn draw_fleet(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, scroll: us
     let widths = [
         Constraint::Fill(2),
         Constraint::Fill(2),
-        Constraint::Length(6),
+        Constraint::Length(8),
         Constraint::Fill(3),
         Constraint::Length(12),
         Constraint::Fill(4),
@@ -184,6 +184,7 @@ fn draw_fleet(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, scroll: us
 
 fn runner_row(runner: &RunnerRecord, snapshot: &Snapshot) -> Row<'static> {
     let (state, color) = match (&runner.fault, runner.idle) {
+        _ if runner.draining => ("draining", Color::Yellow),
         (Some(_), _) => ("faulty", Color::Red),
         (None, true) => ("idle", Color::Reset),
         (None, false) => ("busy", Color::Green),

@@ -68,6 +68,8 @@ pub enum Start {
     Started(Lease),
     /// The dispatcher claimed the runner for another job meanwhile: return this one.
     Claimed,
+    /// The runner drains: it takes no job of the shared queue.
+    Draining,
     /// The runner is no longer registered: it must register first.
     Stale,
     /// The job must not run now.
@@ -205,6 +207,7 @@ impl Attempts<'_> {
                 fence: Fence(number(fence)?),
             })),
             ["claimed"] => Ok(Start::Claimed),
+            ["draining"] => Ok(Start::Draining),
             ["stale"] => Ok(Start::Stale),
             other => Ok(Start::Unavailable(unavailable(other)?)),
         }

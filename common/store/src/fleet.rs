@@ -116,6 +116,8 @@ pub struct Heartbeat {
     pub shared_queue: SharedQueueConsumer,
     /// Whether changes of its models are queued.
     pub has_model_changes: bool,
+    /// Whether it drains: it takes no further job and leaves.
+    pub is_draining: bool,
 }
 
 /// Numbers of an app's runners and jobs.
@@ -151,7 +153,7 @@ const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const CHUNK: usize = 250;
 
 impl Fleet<'_> {
-    /// Registers an incarnation, idle, with the input schema of its app.
+    /// Registers an incarnation, idle unless it drains, with the input schema of its app.
     pub async fn register(
         self,
         registration: &Registration,
@@ -166,7 +168,8 @@ impl Fleet<'_> {
             .key(self.keys.runner(app, &registration.runner))
             .key(self.keys.idle(app))
             .key(self.keys.runners(app))
-            .key(self.keys.blank(app));
+            .key(self.keys.blank(app))
+            .key(self.keys.drain_request(app, &registration.runner));
         for hint in &registration.report.hints {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -259,7 +262,7 @@ impl Fleet<'_> {
         lease: Duration,
         busy: bool,
     ) -> Result<Option<Heartbeat>, Error> {
-        let (consumer, has_model_changes): (String, bool) = self
+        let (consumer, has_model_changes, is_draining): (String, bool, bool) = self
             .scripts
             .heartbeat
             .key(self.keys.runner(app, runner))
@@ -268,6 +271,7 @@ impl Fleet<'_> {
             .key(self.keys.leader(app))
             .key(self.keys.leader_policy(app))
             .key(self.keys.model_changes(app, runner))
+            .key(self.keys.drain_request(app, runner))
             .arg(runner.as_str())
             .arg(epoch.0)
             .arg(lease.as_millis() as u64)
@@ -283,6 +287,7 @@ impl Fleet<'_> {
         Ok(Some(Heartbeat {
             shared_queue,
             has_model_changes,
+            is_draining,
         }))
     }
 
@@ -315,6 +320,21 @@ impl Fleet<'_> {
             invocation.arg(field).arg(value);
         }
         Ok(invocation
+            .invoke_async(&mut self.connection.clone())
+            .await?)
+    }
+
+    /// Requests that a runner takes no further job, ends the one that it has, and leaves. Returns
+    /// false if it is not registered.
+    pub async fn drain(self, app: &AppId, runner: &RunnerId) -> Result<bool, Error> {
+        Ok(self
+            .scripts
+            .drain
+            .key(self.keys.runner(app, runner))
+            .key(self.keys.idle(app))
+            .key(self.keys.drain_request(app, runner))
+            .arg(runner.as_str())
+            .arg(self.keys.runner_events(app))
             .invoke_async(&mut self.connection.clone())
             .await?)
     }
@@ -573,6 +593,7 @@ fn runner_record(
         pinned: parse_hints(&text("pinned")),
         idle,
         job: text("job").parse().ok(),
+        draining: fields.contains_key("draining"),
         since_ms: number("since_ms"),
         lease_until_ms,
         fault: fields.get("fault").cloned(),

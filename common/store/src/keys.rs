@@ -256,6 +256,11 @@ impl Keys {
         self.of_app(app, format_args!("runner:{runner}:model_changes"))
     }
 
+    /// String: the process that was requested to drain a runner.
+    pub(super) fn drain_request(&self, app: &AppId, runner: &RunnerId) -> String {
+        self.of_app(app, format_args!("runner:{runner}:drain_request"))
+    }
+
     /// String: the leader of the app.
     pub(super) fn leader(&self, app: &AppId) -> String {
         self.of_app(app, "leader")

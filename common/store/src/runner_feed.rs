@@ -65,7 +65,7 @@ pub enum RunnerEvent {
         /// [`FreeRunner::frees`] while it was free.
         frees: u64,
     },
-    /// It left, or its lease lapsed.
+    /// It left, drains, or its lease lapsed.
     Gone {
         /// Runner id.
         runner: RunnerId,
@@ -115,7 +115,7 @@ pub struct RunnerAvailability {
 
 impl RunnerFeed<'_> {
     /// Returns all runners that take jobs and whether they can be claimed, read in one step; faulty
-    /// ones are omitted.
+    /// and draining ones are omitted.
     pub async fn availability(self, app: &AppId) -> Result<Vec<RunnerAvailability>, Error> {
         let mut connection = self.connection.clone();
         let names: Vec<String> = connection.zrange(self.keys.runners(app), 0, -1).await?;
@@ -126,7 +126,10 @@ impl RunnerFeed<'_> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().smembers(self.keys.idle(app));
         for runner in &runners {
-            pipeline.hmget(self.keys.runner(app, runner), &["epoch", "frees", "fault"]);
+            pipeline.hmget(
+                self.keys.runner(app, runner),
+                &["epoch", "frees", "fault", "draining"],
+            );
         }
         let mut replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
         let known = replies.split_off(1.min(replies.len()));
@@ -136,17 +139,21 @@ impl RunnerFeed<'_> {
         };
         let mut availabilities = Vec::with_capacity(runners.len());
         for (runner, reply) in runners.into_iter().zip(known) {
-            let (epoch, frees, fault): (Option<u64>, Option<u64>, Option<String>) =
+            type Fields = (Option<u64>, Option<u64>, Option<String>, Option<String>);
+            let (epoch, frees, fault, draining): Fields =
                 redis::from_redis_value(reply).map_err(redis::RedisError::from)?;
+            let takes_jobs = fault.is_none() && draining.is_none();
             // It may have left between the two reads.
-            availabilities.extend(epoch.filter(|_| fault.is_none()).map(|epoch| {
-                RunnerAvailability {
-                    idle: idle.contains(runner.as_str()),
-                    runner,
-                    epoch: Epoch(epoch),
-                    frees: frees.unwrap_or(0),
-                }
-            }));
+            availabilities.extend(
+                epoch
+                    .filter(|_| takes_jobs)
+                    .map(|epoch| RunnerAvailability {
+                        idle: idle.contains(runner.as_str()),
+                        runner,
+                        epoch: Epoch(epoch),
+                        frees: frees.unwrap_or(0),
+                    }),
+            );
         }
         Ok(availabilities)
     }

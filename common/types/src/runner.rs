@@ -48,6 +48,9 @@ pub struct RunnerRecord {
     pub idle: bool,
     /// The job that it runs or was claimed for.
     pub job: Option<JobId>,
+    /// Whether it drains: it takes no further job, and leaves after the one that it has.
+    #[serde(default)]
+    pub draining: bool,
     /// Time of registration, Unix ms.
     pub since_ms: u64,
     /// End of its lease without another heartbeat, Unix ms.

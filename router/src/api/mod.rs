@@ -25,6 +25,7 @@ mod job_stream;
 mod jobs;
 mod keys;
 mod metrics;
+mod named_runner;
 mod namespaces;
 mod openapi;
 mod overview;
@@ -33,6 +34,7 @@ mod parameter;
 mod proxy;
 mod queue;
 mod run;
+mod runner_drain;
 mod runner_models;
 mod server;
 mod session;
@@ -138,7 +140,8 @@ fn api_routes(api: &Api) -> OpenApiRouter<Api> {
         .merge(app::routes());
     let watching = (fleet::runners_routes().merge(overview::routes())).merge(history::routes());
     let administering = (dead::routes().merge(keys::routes()).merge(config::routes()))
-        .merge(runner_models::routes());
+        .merge(runner_models::routes())
+        .merge(runner_drain::routes());
     let own_pages = middleware::from_fn_with_state(api.clone(), cors::own_pages_only);
     let operating = OpenApiRouter::default()
         .merge(guarded(with_a_key, api, Right::Call))

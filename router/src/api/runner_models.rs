@@ -4,30 +4,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_types::ids::RunnerId;
 use warmq_types::job::{FieldError, JobError};
 use warmq_types::runner::{ModelChange, RunnerRecord};
 
 use super::extract::{Path, Query};
 use super::fleet::OneApp;
+use super::named_runner::{self, RunnerPath};
 use super::openapi::{Changing, OPERATE};
 use super::{Api, ApiError};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(change))
-}
-
-/// A runner in the path.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Path)]
-struct RunnerPath {
-    /// Id of the runner.
-    #[param(example = "gpu-1")]
-    id: String,
 }
 
 /// Queues a change of a runner's models: unpin, unload, pin, load, in this order. The runner
@@ -50,15 +39,14 @@ async fn change(
 ) -> Result<(StatusCode, Json<ModelChange>), ApiError> {
     let Json(change) =
         requested.map_err(|rejection| super::keys::unreadable(&rejection, "invalid_change"))?;
-    let gone = || ApiError::not_found("the runner does not exist, or its lease has lapsed");
-    let id = RunnerId::parse(&path.id).map_err(|_| gone())?;
-    let runner = find(&api, &id, query).await?.ok_or_else(gone)?;
+    let runner = named_runner::find(&api, &path, query).await?;
     if runner.fault.is_some() {
         return Err(ApiError::unavailable(
             "the runner is faulty: its models can be changed once it passed its self-test",
         ));
     }
-    let state = api.store.runner_feed().runner(&runner.app, &id).await?;
+    let feed = api.store.runner_feed();
+    let state = feed.runner(&runner.app, &runner.id).await?;
     let catalog = state
         .and_then(|(state, _)| state.models)
         .unwrap_or_default();
@@ -84,22 +72,15 @@ async fn change(
     match api
         .store
         .model_changes()
-        .queue(&runner.app, &id, &change)
+        .queue(&runner.app, &runner.id, &change)
         .await?
     {
         true => Ok((StatusCode::ACCEPTED, Json(change))),
-        false => Err(gone()),
+        false => Err(named_runner::gone()),
     }
 }
 
 fn has(runner: &RunnerRecord, model: &warmq_types::hint::Hint) -> bool {
     let mut held = runner.hints.iter().chain(&runner.ram_hints);
     held.any(|held| held == model) || runner.pinned.contains(model)
-}
-
-/// Returns the live runner of this name; of several apps' runners the first.
-async fn find(api: &Api, id: &RunnerId, query: OneApp) -> Result<Option<RunnerRecord>, ApiError> {
-    let apps = query.apps(api).await?;
-    let runners = api.store.fleet().runners_of(&apps).await?;
-    Ok(runners.into_iter().find(|runner| runner.id == *id))
 }

@@ -116,6 +116,7 @@ async fn start_in_redis(
                 }
             }
             Some(Start::Claimed) => AfterDelivery::AwaitClaimedJob,
+            Some(Start::Draining) => AfterDelivery::End(IncarnationEnd::Drained),
             Some(Start::Stale) => AfterDelivery::End(IncarnationEnd::Unregistered),
             // The worker stops.
             None => AfterDelivery::Idle,

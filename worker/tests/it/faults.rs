@@ -175,3 +175,17 @@ async fn faults_on_other_runners_travel_with_the_job() {
     assert_eq!(names, ["a"]);
     world.end(workers).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_faulty_runner_can_be_drained() {
+    let world = World::new().await;
+    let worker = upscaler(&world).await;
+    break_storage(&world, true);
+    world.share("", picture()).await;
+    let faulty = world.faulty("a").await;
+    let fleet = world.testbed.store().fleet();
+    assert!(fleet.drain(&world.app, &faulty.id).await.unwrap());
+    worker.ended().await.unwrap();
+    assert!(world.runner("a").await.is_none());
+    world.end([]).await;
+}

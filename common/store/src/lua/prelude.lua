@@ -211,8 +211,25 @@ local function update_hint_sets(first, leave, runner)
   end
 end
 
--- Makes a runner claimable. Published only if it was not before.
+-- Lifetime of a drain request after its runner's last heartbeat, s.
+local DRAIN_REQUEST_S = 3600
+
+-- Whether the runner's process was requested to drain it, in this incarnation or an earlier one. A
+-- request to another process of the same name is removed.
+local function resume_drain(runner_key, request_key)
+  local process = redis.call('GET', request_key)
+  if not process then return false end
+  if process ~= redis.call('HGET', runner_key, 'instance') then
+    redis.call('DEL', request_key)
+    return false
+  end
+  redis.call('HSET', runner_key, 'draining', 1)
+  return true
+end
+
+-- Makes a runner claimable, unless it drains. Published only if it was not before.
 local function set_idle(idle_key, runner_key, channel, runner, ran)
   redis.call('HDEL', runner_key, 'claimed_until', 'job')
+  if redis.call('HEXISTS', runner_key, 'draining') == 1 then return end
   if redis.call('SADD', idle_key, runner) == 1 then publish_freed(runner_key, channel, runner, ran) end
 end

@@ -5,7 +5,8 @@
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'claim' | 'shared' | 'outage': it began
 --      while Redis was unavailable, 6 channel of runner events, 7 retention (s), of a job
 --      whose deadline passed, 8 time since its begin (ms)
--- Returns {'started', attempt, fence} | {'stale'} | {'claimed'} | see unavailable()
+-- Returns {'started', attempt, fence} | {'stale'} | {'claimed'}
+--      | {'draining'}: it takes no job of the shared queue | see unavailable()
 local now = now_ms()
 local began = now - ARGV[8]
 local during_outage = ARGV[5] == 'outage'
@@ -14,11 +15,12 @@ if job[1] == 'running' and job[2] == ARGV[2] and job[3] == ARGV[3] then
   redis.call('HSET', KEYS[1], 'lease_until', now + ARGV[4])
   return { 'started', job[4], job[5] }
 end
-local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees')
+local runner = redis.call('HMGET', KEYS[2], 'epoch', 'claimed_until', 'frees', 'draining')
 -- A job that runs already counts, whether or not its runner is still registered.
 local registered = runner[1] == ARGV[3]
 if not registered and not during_outage then return { 'stale' } end
 if ARGV[5] == 'shared' and number(runner[2]) > now then return { 'claimed' } end
+if ARGV[5] == 'shared' and runner[4] then return { 'draining' } end
 local keys = ending_keys(KEYS[1], 5)
 local reason = unavailable(KEYS[1], keys.tombstone, now)
 -- A job that runs already no longer waits.

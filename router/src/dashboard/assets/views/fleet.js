@@ -5,11 +5,11 @@ import { age, bytes, count, duration } from "../format.js";
 import { live } from "../live.js";
 import { badge, bar, chip, empty, jobLink, loading, segments } from "../parts.js";
 
-const STATES = [["all", "All"], ["busy", "Busy"], ["idle", "Idle"], ["faulty", "Faulty"]];
+const STATES = [["all", "All"], ["busy", "Busy"], ["idle", "Idle"], ["draining", "Draining"], ["faulty", "Faulty"]];
 
-const stateOf = (runner) => (runner.fault ? "faulty" : runner.job ? "busy" : runner.idle ? "idle" : "changing");
+const stateOf = (runner) => (runner.draining ? "draining" : runner.fault ? "faulty" : runner.job ? "busy" : runner.idle ? "idle" : "changing");
 
-const TONES = { faulty: "bad", busy: "busy", idle: "good", changing: "calm" };
+const TONES = { draining: "calm", faulty: "bad", busy: "busy", idle: "good", changing: "calm" };
 
 export function fleetView({ parameters }) {
   let state = "all";
@@ -25,7 +25,7 @@ export function fleetView({ parameters }) {
 
   function show() {
     const runners = [...live.runners.values()].sort((a, b) => a.app.localeCompare(b.app) || a.id.localeCompare(b.id, "en", { numeric: true }));
-    const counts = { all: runners.length, busy: 0, idle: 0, faulty: 0 };
+    const counts = { all: runners.length, busy: 0, idle: 0, draining: 0, faulty: 0 };
     for (const runner of runners) counts[stateOf(runner)] += 1;
     for (const [value, label] of STATES) choice.label(value, `${label} ${count(counts[value])}`);
     const words = search.toLowerCase().split(/\s+/).filter(Boolean);
