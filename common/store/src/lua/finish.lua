@@ -20,15 +20,15 @@ if job[1] == 'running' and job[2] == ARGV[4] then
   log(KEYS[6], ARGV[15], ARGV[16], ARGV[2])
   end_job(ending_keys(KEYS[1], 5), ARGV[1], ARGV[5], now_ms(), ARGV[9])
 end
-if redis.call('HGET', KEYS[2], 'epoch') == ARGV[3] then
+local runner = redis.call('HMGET', KEYS[2], 'epoch', 'job', 'draining')
+if runner[1] == ARGV[3] then
   update_hint_sets(14, tonumber(ARGV[13]), ARGV[2])
   redis.call(ARGV[10] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
   redis.call('HSET', KEYS[2], unpack(ARGV, 18))
   -- Not for a repeated call (its response was lost) if the runner was claimed for another job
   -- meanwhile.
-  local has = redis.call('HGET', KEYS[2], 'job')
-  if ARGV[11] == '1' and (not has or has == ARGV[1]) then
-    set_idle(KEYS[3], KEYS[2], ARGV[12], ARGV[2], ARGV[14])
+  if ARGV[11] == '1' and (not runner[2] or runner[2] == ARGV[1]) then
+    set_idle(KEYS[3], KEYS[2], ARGV[12], ARGV[2], runner[3], ARGV[14])
   end
 end
 return reply

@@ -8,7 +8,9 @@ local now = now_ms()
 local runner = redis.call('HMGET', KEYS[1], 'epoch', 'claimed_until', 'draining')
 if runner[1] ~= ARGV[2] then return { 'unregistered', 0, 0 } end
 redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[1])
-if ARGV[4] == '0' and number(runner[2]) <= now then set_idle(KEYS[2], KEYS[1], ARGV[5], ARGV[1], '') end
+if ARGV[4] == '0' and number(runner[2]) <= now then
+  set_idle(KEYS[2], KEYS[1], ARGV[5], ARGV[1], runner[3], '')
+end
 if runner[3] then redis.call('EXPIRE', KEYS[7], DRAIN_REQUEST_S) end
 -- A leader with policy warm consumes it while it leads.
 local by_leader = redis.call('EXISTS', KEYS[4]) == 1 and redis.call('GET', KEYS[5]) == 'warm'

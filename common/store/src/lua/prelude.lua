@@ -227,9 +227,8 @@ local function resume_drain(runner_key, request_key)
   return true
 end
 
--- Makes a runner claimable, unless it drains. Published only if it was not before.
-local function set_idle(idle_key, runner_key, channel, runner, ran)
+-- Makes a runner claimable, unless `draining`, its field. Published only if it was not before.
+local function set_idle(idle_key, runner_key, channel, runner, draining, ran)
   redis.call('HDEL', runner_key, 'claimed_until', 'job')
-  if redis.call('HEXISTS', runner_key, 'draining') == 1 then return end
-  if redis.call('SADD', idle_key, runner) == 1 then publish_freed(runner_key, channel, runner, ran) end
+  if not draining and redis.call('SADD', idle_key, runner) == 1 then publish_freed(runner_key, channel, runner, ran) end
 end

@@ -30,7 +30,7 @@ if not reason and start_overdue(KEYS[1], began) then
   reason = { 'terminal', 'expired' }
 end
 if reason then
-  if not during_outage then set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], '') end
+  if not during_outage then set_idle(KEYS[3], KEYS[2], ARGV[6], ARGV[2], runner[4], '') end
   return reason
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
