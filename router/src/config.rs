@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use warmq_config::{
-    ByteSize, DurationSetting, KeepFor, Problems, SecretText, ServerArgs, Servers, Settings,
+    ByteSize, CommandLine, DurationSetting, KeepFor, Problems, SecretText, ServerArgs, Servers,
+    Settings,
 };
 use warmq_fetch::Allowed;
 use warmq_types::access::AdminKey;
@@ -61,6 +62,9 @@ pub struct Args {
     /// Interval at which files of expired jobs and old uploads are deleted [default: 1h]
     #[arg(long, env = "WARMQ_CLEANUP_INTERVAL", value_name = "TIME")]
     cleanup_interval: Option<String>,
+    /// Command that starts runners of apps with `max`, called as CMD APP WANTED [default: none]
+    #[arg(long, env = "WARMQ_SCALE_HOOK", value_name = "CMD")]
+    scale_hook: Option<String>,
     /// How long requests in progress may take after the stop signal, s [default: 30]
     #[arg(long, env = "WARMQ_DRAIN_TIMEOUT_S", value_name = "S")]
     drain_timeout_s: Option<String>,
@@ -171,6 +175,8 @@ pub struct Config {
     pub keep_uploads: KeepFor,
     /// Interval at which files that nothing refers to are deleted.
     pub cleanup_interval: Duration,
+    /// Command that starts runners of apps with `max`.
+    pub scale_hook: Option<CommandLine>,
     /// How long requests in progress may take after the stop signal.
     pub drain_timeout: Duration,
     /// Key with all rights.
@@ -245,6 +251,8 @@ impl Config {
         if cleanup_interval.is_some_and(DurationSetting::is_zero) {
             settings.problem("cleanup-interval: must be greater than 0");
         }
+        let scale_hook =
+            settings.take_optional::<CommandLine>("scale_hook", args.scale_hook.as_deref());
         let drain_s =
             settings.take::<u32>("drain_timeout_s", args.drain_timeout_s.as_deref(), "30");
         let fetch_allow = settings.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
@@ -262,6 +270,7 @@ impl Config {
                 forget_apps_after: forget_apps_after?.duration(),
                 keep_uploads: keep_uploads?,
                 cleanup_interval: cleanup_interval?.duration(),
+                scale_hook,
                 drain_timeout: Duration::from_secs(drain_s?.into()),
                 admin_key,
                 allow_anonymous: anonymous?,

@@ -153,6 +153,7 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
         apps: parts.apps.clone(),
         reconcile_after: config.reconcile_after,
         forget_apps_after: config.forget_apps_after,
+        scale_hook: config.scale_hook.clone(),
         limits: parts.limits.clone(),
         longest_held: config.servers.consumer_timeout / 3,
         metrics: parts.metrics.clone(),

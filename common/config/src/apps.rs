@@ -9,6 +9,7 @@ use warmq_types::ids::AppId;
 use warmq_types::job::MAX_ATTEMPTS;
 use warmq_types::policy_name::PolicyName;
 
+use super::scaling::{ScalingConfig, ScalingSettings};
 use super::{DurationSetting, KeepFor, SettingPath, Settings};
 
 /// Minimum retention of records: parked copies and redeliveries of a job arrive earlier.
@@ -68,6 +69,8 @@ pub struct AppConfig {
     pub wait_for_model: Option<Duration>,
     /// Models of OpenAI's images API that it serves; `*`: any that no other app names.
     pub image_models: Vec<String>,
+    /// How its number of runners follows its work; not at all if unset.
+    pub scaling: Option<ScalingConfig>,
 }
 
 impl Default for AppConfig {
@@ -86,6 +89,7 @@ impl Default for AppConfig {
             cost: 0.0,
             wait_for_model: None,
             image_models: Vec::new(),
+            scaling: None,
         }
     }
 }
@@ -165,6 +169,7 @@ impl Apps {
 
 fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> AppConfig {
     let mut config = AppConfig::default();
+    let (mut scaling, has_max) = (ScalingSettings::default(), entry.contains_key("max"));
     for (key, value) in entry {
         let set = match key.as_str() {
             "policy" => text(&value).map(|policy| config.policy = policy),
@@ -181,6 +186,10 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
                 positive_time(&value).map(|time| config.wait_for_model = Some(time))
             }
             "image_models" => names(&value).map(|names| config.image_models = names),
+            "min" => whole_number(&value).map(|count| scaling.min = Some(count)),
+            "max" => count(&value).map(|count| scaling.max = Some(count)),
+            "keep_alive" => time(&value).map(|time| scaling.keep_alive = Some(time)),
+            "scale_target" => positive_time(&value).map(|time| scaling.target = Some(time)),
             "cost" => cost(&value).map(|cost| config.cost = cost),
             _ => Err("unknown setting".to_owned()),
         };
@@ -188,6 +197,7 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
             settings.problem_at(&path.key(&key), problem);
         }
     }
+    config.scaling = scaling.finish(has_max, settings, path);
     config
 }
 
@@ -197,6 +207,11 @@ fn text<T: FromStr<Err = String>>(value: &toml::Value) -> Result<T, String> {
 
 fn time(value: &toml::Value) -> Result<Duration, String> {
     DurationSetting::from_toml(value).map(DurationSetting::duration)
+}
+
+fn whole_number(value: &toml::Value) -> Result<u32, String> {
+    let number = value.as_integer().and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| "expected a whole number, at least 0".to_owned())
 }
 
 /// Parses a whole number, at least 1.

@@ -4,8 +4,10 @@
 //! mistakes are reported at once, each with the name of its setting.
 
 mod apps;
+mod command_line;
 mod duration_setting;
 mod keep_for;
+mod scaling;
 mod secret;
 mod servers;
 mod setting_path;
@@ -13,8 +15,10 @@ mod size;
 mod source_location;
 
 pub use apps::{AppConfig, Apps, HintFrom, SHORTEST_RETENTION};
+pub use command_line::CommandLine;
 pub use duration_setting::DurationSetting;
 pub use keep_for::KeepFor;
+pub use scaling::ScalingConfig;
 pub use secret::SecretText;
 pub use servers::{ServerArgs, Servers};
 pub use setting_path::SettingPath;
@@ -55,6 +59,7 @@ const KNOWN: &[&str] = &[
     "forget_apps_after",
     "keep_uploads",
     "cleanup_interval",
+    "scale_hook",
     "allow_anonymous",
     "admin_key",
     "app",

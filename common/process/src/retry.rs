@@ -43,6 +43,19 @@ impl Delays {
         })
     }
 
+    /// Returns delays between calls of a scale hook that fails: 1 s, doubling up to a minute, each
+    /// ± 50 %.
+    pub fn scale_hook() -> Self {
+        Self(ExponentialBackoff {
+            current_interval: Duration::from_secs(1),
+            initial_interval: Duration::from_secs(1),
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(60),
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        })
+    }
+
     /// Returns the next delay.
     pub fn next_delay(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(self.0.max_interval)

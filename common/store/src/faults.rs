@@ -76,6 +76,7 @@ impl Faults<'_> {
             .key(self.keys.runners(app))
             .key(self.keys.faulty(app))
             .key(self.keys.drain_request(app, runner))
+            .key(self.keys.draining(app))
             .arg(runner.as_str())
             .arg(lease.as_millis() as u64);
         for (field, value) in registration.fields() {

@@ -127,6 +127,8 @@ pub struct Counts {
     pub live: u64,
     /// Those that take no jobs until their self-test passes.
     pub faulty: u64,
+    /// Those that take no further job and leave; none of them counts as faulty.
+    pub draining: u64,
     /// Those that can be claimed.
     pub idle: u64,
     /// Jobs that no runner has started yet.
@@ -152,6 +154,13 @@ const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Maximum number of apps or runners per command or pipeline.
 const CHUNK: usize = 250;
 
+impl Counts {
+    /// Returns the number of runners that take jobs.
+    pub fn healthy(&self) -> u64 {
+        self.live.saturating_sub(self.faulty + self.draining)
+    }
+}
+
 impl Fleet<'_> {
     /// Registers an incarnation, idle unless it drains, with the input schema of its app.
     pub async fn register(
@@ -169,7 +178,8 @@ impl Fleet<'_> {
             .key(self.keys.idle(app))
             .key(self.keys.runners(app))
             .key(self.keys.blank(app))
-            .key(self.keys.drain_request(app, &registration.runner));
+            .key(self.keys.drain_request(app, &registration.runner))
+            .key(self.keys.draining(app));
         for hint in &registration.report.hints {
             invocation.key(self.keys.hint(app, hint));
         }
@@ -333,6 +343,8 @@ impl Fleet<'_> {
             .key(self.keys.runner(app, runner))
             .key(self.keys.idle(app))
             .key(self.keys.drain_request(app, runner))
+            .key(self.keys.draining(app))
+            .key(self.keys.faulty(app))
             .arg(runner.as_str())
             .arg(self.keys.runner_events(app))
             .invoke_async(&mut self.connection.clone())
@@ -394,6 +406,7 @@ impl Fleet<'_> {
             let _: () = redis::pipe()
                 .zrem(self.keys.runners(app), runner.as_str())
                 .srem(self.keys.faulty(app), runner.as_str())
+                .srem(self.keys.draining(app), runner.as_str())
                 .query_async(&mut connection)
                 .await?;
             return Ok(false);
@@ -407,7 +420,8 @@ impl Fleet<'_> {
             .key(self.keys.blank(app))
             .key(self.keys.lost_runner_jobs(app))
             .key(self.keys.ended(app))
-            .key(self.keys.faulty(app));
+            .key(self.keys.faulty(app))
+            .key(self.keys.draining(app));
         for hint in parse_hints(&hints) {
             invocation.key(self.keys.hint(app, &hint));
         }
@@ -531,17 +545,19 @@ impl Fleet<'_> {
                 pipeline
                     .zcard(self.keys.runners(app))
                     .scard(self.keys.faulty(app))
+                    .scard(self.keys.draining(app))
                     .scard(self.keys.idle(app))
                     .zcard(self.keys.queued(app))
                     .hget(self.keys.stats(app), STATS_OF_APP);
             }
             let mut connection = self.connection.clone();
             let replies: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
-            for reply in replies.chunks(5) {
-                let (live, faulty, idle, queued, statistics) = read(reply)?;
+            for reply in replies.chunks(6) {
+                let (live, faulty, draining, idle, queued, statistics) = read(reply)?;
                 let counts = Counts {
                     live,
                     faulty,
+                    draining,
                     idle,
                     queued,
                 };

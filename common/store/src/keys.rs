@@ -246,6 +246,11 @@ impl Keys {
         self.of_app(app, "faulty")
     }
 
+    /// Set: live runners that take no further job and leave.
+    pub(super) fn draining(&self, app: &AppId) -> String {
+        self.of_app(app, "draining")
+    }
+
     /// Hash: registration and report of a runner.
     pub(super) fn runner(&self, app: &AppId, runner: &RunnerId) -> String {
         self.of_app(app, format_args!("runner:{runner}"))
@@ -291,6 +296,11 @@ impl Keys {
     /// their end (Unix ms).
     pub(super) fn outbox(&self, app: &AppId) -> String {
         self.of_app(app, "outbox")
+    }
+
+    /// String: how the app is scaled (JSON).
+    pub(super) fn scaling(&self, app: &AppId) -> String {
+        self.of_app(app, "scaling")
     }
 
     /// Hash: statistics of each model.

@@ -21,6 +21,7 @@
 //! | `secrets` | shared secrets for signatures |
 //! | `sessions` | logins of browsers |
 //! | `leadership`, `stats`, `maintenance` | leader leases, statistics, lost jobs |
+//! | `scaling` | the wanted number of runners |
 //! | `file_retention` | files that must not be deleted |
 //! | `history`, `waiting` | ends per minute; overviews of waiting and running jobs |
 //! | `usage` | what ended jobs used, per day, key and app |
@@ -63,6 +64,7 @@ mod record;
 mod refusal;
 mod replies;
 mod runner_feed;
+mod scaling;
 mod script_reply;
 mod scripts;
 mod secrets;
@@ -198,6 +200,8 @@ parts! {
     apps_in_use: AppsInUse,
     /// Statistics of an app's models.
     stats: Stats,
+    /// How apps are scaled.
+    scaling: Scaling,
     /// Ends of jobs and their waits, per minute.
     history: History,
     /// What ended jobs used.

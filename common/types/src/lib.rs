@@ -12,6 +12,7 @@
 //! | [`attempt`] | an attempt's lease and outcome |
 //! | [`runner`], [`fault`] | a live runner; its faults, as opposed to the job's |
 //! | [`tier`] | where a runner has a model |
+//! | [`scaling`] | how an app is scaled |
 //! | [`route`], [`flow`] | the way from a submission to its app; the steps of a route |
 //! | [`message`] | messages between router and workers, versioned |
 //! | [`access`] | API keys: scopes, limits, secrets |
@@ -37,6 +38,7 @@ pub mod queue_type;
 pub mod retry_tier;
 pub mod route;
 pub mod runner;
+pub mod scaling;
 pub mod server_url;
 pub mod state;
 pub mod table;

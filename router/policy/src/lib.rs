@@ -4,9 +4,11 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`fal`] | fal's documented rule: decides each job on arrival, without state |
+//! | [`scaling`] | how many runners an app needs, and which ones to end first |
 //! | [`warm`] | holds jobs for warm runners: a state machine over events |
 //! | [`work`] | how long waiting jobs will occupy runners |
 
 pub mod fal;
+pub mod scaling;
 pub mod warm;
 pub mod work;

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 use warmq_types::hint::Hint;
 use warmq_types::ids::AppId;
 use warmq_types::policy_name::PolicyName;
+use warmq_types::scaling::ScalingState;
 
 use super::auth::By;
 use super::extract::Path;
@@ -50,6 +51,9 @@ struct AppDetails {
     max_queue_length: Option<u64>,
     /// Retention of records after the end, ms.
     retention_ms: u64,
+    /// How its number of runners follows its work; null without `max`.
+    #[schema(required)]
+    scaling: Option<ScalingDetails>,
     /// Path of the input field that is the hint; null if only a header is.
     #[schema(required)]
     hint_field: Option<String>,
@@ -59,6 +63,22 @@ struct AppDetails {
     /// JSON Schema of its input; null before its first worker.
     #[schema(required)]
     input_schema: Option<Value>,
+}
+
+/// How the number of runners of an app follows its work.
+#[derive(Serialize, ToSchema)]
+struct ScalingDetails {
+    /// Number of runners wanted without any work.
+    min: u32,
+    /// Maximum number of wanted runners.
+    max: u32,
+    /// How long runners that are no longer needed stay, ms.
+    keep_alive_ms: u64,
+    /// Time in which the waiting jobs are to be worked off, ms.
+    scale_target_ms: u64,
+    /// What the app's leader decided; null without a leader.
+    #[schema(required)]
+    now: Option<ScalingState>,
 }
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -92,6 +112,16 @@ async fn show(
         |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = &found.config;
     let models = api.store.fleet().all_models(&id).await?;
+    let scaling = match config.scaling {
+        Some(scaling) => Some(ScalingDetails {
+            min: scaling.min,
+            max: scaling.max,
+            keep_alive_ms: ms(scaling.keep_alive),
+            scale_target_ms: ms(scaling.target),
+            now: api.store.scaling().read(&id).await?,
+        }),
+        None => None,
+    };
     Ok(Json(AppDetails {
         declared: routing.apps.names().any(|name| *name == id),
         policy: config.policy,
@@ -100,6 +130,7 @@ async fn show(
         max_attempts: config.max_attempts,
         max_queue_length: config.max_queue_length,
         retention_ms: ms(config.retention),
+        scaling,
         hint_field: found.hint_path().map(ToString::to_string),
         models: models.map(|models| models.into_iter().collect()),
         input_schema: api.store.fleet().schema(&id).await?,

@@ -48,13 +48,8 @@ impl Measured {
     /// number, and a new job waits for those before it, and for one more. Loads of models are left
     /// out, since whether a job is cold depends on its hint.
     fn estimate(self, config: &AppConfig) -> AppLoadEstimate {
-        let Counts {
-            live,
-            faulty,
-            idle,
-            queued,
-        } = self.counts;
-        let live = live.saturating_sub(faulty);
+        let Counts { idle, queued, .. } = self.counts;
+        let live = self.counts.healthy();
         let run_s = self.run_s.unwrap_or(config.prior_run.as_secs_f64());
         let wait_s = match (live, idle) {
             (0, _) => f64::INFINITY,

@@ -10,7 +10,7 @@ use warmq_process::retry;
 use warmq_types::policy_name::PolicyName;
 
 use super::session::Session;
-use super::{Dispatcher, immediate, maintenance, reconcile, warm, without_redis};
+use super::{Dispatcher, immediate, maintenance, reconcile, scaling, warm, without_redis};
 use crate::session_error::SessionError;
 
 /// Duration of the leader lease.
@@ -134,6 +134,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
                 ended = placing => ended,
                 Err(broken) = maintenance::run(dispatcher, &session) => Err(broken),
                 Err(broken) = reconcile::run(dispatcher, &session) => Err(broken),
+                Err(broken) = scaling::run(dispatcher, &session) => Err(broken),
             }
         };
         let superseded = async {

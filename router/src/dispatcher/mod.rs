@@ -9,7 +9,8 @@
 //!                      └─> without_redis; fal without a match ─> sending ─> shared.<app>
 //! ```
 //!
-//! Beside the loop, `maintenance` and `reconcile` look after lost runners, jobs and messages.
+//! Beside the loop, `maintenance` and `reconcile` look after lost runners, jobs and messages, and
+//! `scaling` after the number of runners.
 
 mod bid_batches;
 mod connections;
@@ -25,6 +26,7 @@ mod quarantine;
 mod reconcile;
 mod rerouting;
 mod roster;
+mod scaling;
 mod sending;
 mod served_apps;
 mod session;
@@ -35,6 +37,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use warmq_broker::{Publisher, Topology};
+use warmq_config::CommandLine;
 use warmq_store::Store;
 use warmq_types::ids::AppId;
 
@@ -65,6 +68,8 @@ pub struct Dispatchers {
     pub reconcile_after: Duration,
     /// Forget an app after this time without runners, jobs and dead letters.
     pub forget_apps_after: Duration,
+    /// Command that starts runners of apps with `max`.
+    pub scale_hook: Option<CommandLine>,
     /// Jobs held longer return to their lane for redelivery: the broker closes the channel of a
     /// consumer that keeps a message longer than `consumer_timeout`.
     pub longest_held: Duration,

@@ -209,9 +209,14 @@ impl ServedApps {
     async fn review(&mut self) {
         let served = self.roster.served();
         // While Redis is unreachable, every dispatcher stays.
-        let Ok(in_use) = self.shared.store.apps_in_use().in_use(&served).await else {
+        let Ok(mut in_use) = self.shared.store.apps_in_use().in_use(&served).await else {
             return;
         };
+        in_use.extend(
+            served
+                .into_iter()
+                .filter(|app| wants_runners(&self.shared, app)),
+        );
         for app in self.roster.review(&in_use, Instant::now()) {
             tracing::debug!(%app, "an app is idle: its dispatcher ends");
             if let Some(served) = self.served.get(&app) {
@@ -234,15 +239,20 @@ impl ServedApps {
     }
 }
 
-/// Reads the existing apps, and which of the `idle` ones are in use.
+/// Reads the existing apps, and which of the `idle` ones need a dispatcher.
 async fn scan(
     shared: &Dispatchers,
     idle: Vec<AppId>,
 ) -> Result<(BTreeSet<AppId>, Vec<AppId>), warmq_store::Error> {
-    Ok((
-        shared.apps.all().await?,
-        shared.store.apps_in_use().in_use(&idle).await?,
-    ))
+    let mut in_use = shared.store.apps_in_use().in_use(&idle).await?;
+    in_use.extend(idle.into_iter().filter(|app| wants_runners(shared, app)));
+    Ok((shared.apps.all().await?, in_use))
+}
+
+/// Returns whether the app needs a leader without any job or runner, to start its first runners.
+fn wants_runners(shared: &Dispatchers, app: &AppId) -> bool {
+    let scaling = shared.apps.config(app).scaling;
+    scaling.is_some_and(|scaling| scaling.min > 0)
 }
 
 /// Declares the queues of idle apps. Returns those that need a dispatcher for a while: with

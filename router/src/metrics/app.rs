@@ -14,8 +14,8 @@ use super::METADATA;
 use super::labels::Labels;
 use super::names::{
     COLD_LOADS, DISPATCHED, FAULTY_RUNNERS, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS,
-    LOAD, Metric, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SWAPS_AVOIDED, WARM_HITS,
-    WORK_PENDING,
+    LOAD, Metric, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SCALE_HOOK_FAILURES, SWAPS_AVOIDED,
+    WANTED_RUNNERS, WARM_HITS, WORK_PENDING,
 };
 
 /// An app's metrics. Clones count together.
@@ -94,6 +94,18 @@ impl AppMetrics {
         gauges
     }
 
+    /// Counts a call of the scale hook that failed.
+    pub fn scale_hook_failed(&self) {
+        let key = self.key(&SCALE_HOOK_FAILURES, None);
+        let counter = self.recorder.register_counter(&key, &METADATA);
+        counter.increment(1);
+    }
+
+    /// Returns the gauge of the wanted number of runners.
+    pub fn wanted_runners(&self) -> WantedRunners {
+        WantedRunners(self.gauge(&WANTED_RUNNERS))
+    }
+
     fn label(&self, hint: Option<&Hint>) -> Label {
         Label::new("hint", self.labels.of(hint))
     }
@@ -142,6 +154,22 @@ impl Gauges {
         self.idle.set(counts.idle as f64);
         self.live.set(counts.live as f64);
         self.faulty.set(counts.faulty as f64);
+    }
+}
+
+/// The wanted number of runners of an app that this router leads; 0 once dropped.
+pub struct WantedRunners(Gauge);
+
+impl WantedRunners {
+    /// Sets the gauge.
+    pub fn show(&self, wanted: usize) {
+        self.0.set(wanted as f64);
+    }
+}
+
+impl Drop for WantedRunners {
+    fn drop(&mut self) {
+        self.show(0);
     }
 }
 

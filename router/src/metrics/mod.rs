@@ -27,7 +27,7 @@ use warmq_types::state::JobState;
 
 use names::Metric;
 
-pub use app::{AppMetrics, Gauges};
+pub use app::{AppMetrics, Gauges, WantedRunners};
 
 /// Interval at which samples of histograms are folded into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

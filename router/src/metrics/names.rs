@@ -27,14 +27,15 @@ impl Metric {
 }
 
 /// Counters, per app and hint; [`DISPATCHED`] per app and target, [`RUNNER_FAULTS`] per app and
-/// reason, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
-pub(super) const COUNTERS: [Metric; 9] = [
+/// reason, [`SCALE_HOOK_FAILURES`] per app, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
+pub(super) const COUNTERS: [Metric; 10] = [
     WARM_HITS,
     COLD_LOADS,
     SWAPS_AVOIDED,
     REFUSED_CLAIMS,
     DISPATCHED,
     RUNNER_FAULTS,
+    SCALE_HOOK_FAILURES,
     WEBHOOKS,
     FLOWS,
     FLOW_STEPS,
@@ -44,7 +45,7 @@ pub(super) const COUNTERS: [Metric; 9] = [
 pub(super) const HISTOGRAMS: [Metric; 2] = [HOLD, LOAD];
 
 /// Gauges, per app.
-pub(super) const GAUGES: [Metric; 7] = [
+pub(super) const GAUGES: [Metric; 8] = [
     LEADER,
     HELD_JOBS,
     QUEUED_JOBS,
@@ -52,6 +53,7 @@ pub(super) const GAUGES: [Metric; 7] = [
     IDLE_RUNNERS,
     LIVE_RUNNERS,
     FAULTY_RUNNERS,
+    WANTED_RUNNERS,
 ];
 
 pub(super) const WARM_HITS: Metric = Metric::count(
@@ -80,6 +82,10 @@ pub(super) const RUNNER_FAULTS: Metric = Metric::count(
     "warmq_runner_faults_total",
     "Attempts that failed by their runner's fault, by reason: 'storage', 'model', 'budget', \
      'memory', 'device', 'engine', 'hang'.",
+);
+pub(super) const SCALE_HOOK_FAILURES: Metric = Metric::count(
+    "warmq_scale_hook_failures_total",
+    "Calls of --scale-hook that failed, did not end in time, or could not be started.",
 );
 pub(super) const WEBHOOKS: Metric = Metric::count(
     "warmq_webhooks_total",
@@ -127,6 +133,12 @@ pub(super) const LIVE_RUNNERS: Metric = Metric::count(
 pub(super) const FAULTY_RUNNERS: Metric = Metric::count(
     "warmq_faulty_runners",
     "Live runners that take no jobs until their self-test passes; `warmq runners` shows why.",
+);
+
+pub(super) const WANTED_RUNNERS: Metric = Metric::count(
+    "warmq_wanted_runners",
+    "Runners that the app needs by its `min`, `max`, `keep_alive` and `scale_target`; only for \
+     apps with `max`.",
 );
 
 /// Upper bounds of the histograms' buckets, s: from a small file in the page cache to a big

@@ -148,6 +148,7 @@ fn the_gauges_of_a_former_leader_are_zero() {
     let counts = Counts {
         live: 3,
         faulty: 1,
+        draining: 0,
         idle: 2,
         queued: 7,
     };
@@ -206,4 +207,18 @@ fn thousands_of_hints_lead_to_a_hundred_series_and_one_for_the_others() {
         &metrics,
         r#"warmq_warm_hits_total{app="a/b",hint="other"} 4900"#,
     );
+}
+
+#[test]
+fn the_wanted_number_of_a_former_leader_is_zero_and_failed_calls_are_counted() {
+    let metrics = Metrics::new().unwrap();
+    let app = app(&metrics);
+    let wanted = app.wanted_runners();
+    wanted.show(3);
+    assert_line(&metrics, r#"warmq_wanted_runners{app="a/b"} 3"#);
+    drop(wanted);
+    assert_line(&metrics, r#"warmq_wanted_runners{app="a/b"} 0"#);
+    app.scale_hook_failed();
+    app.scale_hook_failed();
+    assert_line(&metrics, r#"warmq_scale_hook_failures_total{app="a/b"} 2"#);
 }

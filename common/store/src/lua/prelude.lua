@@ -214,9 +214,9 @@ end
 -- Lifetime of a drain request after its runner's last heartbeat, s.
 local DRAIN_REQUEST_S = 3600
 
--- Whether the runner's process was requested to drain it, in this incarnation or an earlier one. A
--- request to another process of the same name is removed.
-local function resume_drain(runner_key, request_key)
+-- Whether the runner's process was requested to drain it in an earlier incarnation. Then the runner
+-- drains in this one as well. A request to another process of the same name is removed.
+local function resume_drain(runner_key, request_key, draining_key, runner)
   local process = redis.call('GET', request_key)
   if not process then return false end
   if process ~= redis.call('HGET', runner_key, 'instance') then
@@ -224,6 +224,7 @@ local function resume_drain(runner_key, request_key)
     return false
   end
   redis.call('HSET', runner_key, 'draining', 1)
+  redis.call('SADD', draining_key, runner)
   return true
 end
 

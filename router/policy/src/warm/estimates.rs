@@ -71,6 +71,11 @@ impl Statistics {
     pub fn run_s(&self) -> Option<f64> {
         self.run_s.map(|average| average.value)
     }
+
+    /// Returns the number of recent arrivals as of `now_s`: each decays with time constant tau.
+    pub fn recent_arrivals(&self, now_s: f64, tau_s: f64) -> f64 {
+        self.arrivals.count(now_s, tau_s.max(f64::MIN_POSITIVE))
+    }
 }
 
 /// Decayed arrival count below which a model counts as unused: 5 tau after the last arrival.

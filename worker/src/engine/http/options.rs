@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
-use warmq_config::{DurationSetting, Settings};
+use warmq_config::{CommandLine, DurationSetting, Settings};
 
 use super::fal::{ClassInFile, ClassSettings, FalApp};
 
@@ -93,7 +93,7 @@ impl Options {
         };
         let timeout = time("upstream_timeout", &args.upstream_timeout);
         let startup_timeout = time("startup_timeout", &args.startup_timeout);
-        let spawn = settings.take_optional::<Command>("spawn", args.spawn.as_deref());
+        let spawn = settings.take_optional::<CommandLine>("spawn", args.spawn.as_deref());
         let fal = settings.take_optional::<ClassInFile>("fal", args.fal.as_deref());
         let python = settings.take::<String>("python", args.python.as_deref(), "python3");
         let target = match (upstream, spawn, fal) {
@@ -106,8 +106,9 @@ impl Options {
                 return None;
             }
             (Some(Upstream(url)), None, None) => Target::Running(url),
-            (upstream, Some(Command(command)), None) => {
-                spawned(settings, command, upstream.map(|Upstream(url)| url))?
+            (upstream, Some(command), None) => {
+                let upstream = upstream.map(|Upstream(url)| url);
+                spawned(settings, command.into_words(), upstream)?
             }
         };
         Some(Self {
@@ -218,20 +219,6 @@ impl FromStr for Path {
         match text.strip_prefix('/') {
             Some(path) if !path.contains(['?', '#']) => Ok(Self(path.to_owned())),
             _ => Err(format!("'{text}' is not a path such as /generate")),
-        }
-    }
-}
-
-/// A command line, split as a shell splits it.
-struct Command(Vec<String>);
-
-impl FromStr for Command {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match shlex::split(text) {
-            Some(words) if !words.is_empty() => Ok(Self(words)),
-            Some(_) => Err("the command is empty".to_owned()),
-            None => Err(format!("a quote in '{text}' is not closed")),
         }
     }
 }
