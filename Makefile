@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
-SCRIPTS := .ci/run $(wildcard deploy/*.sh)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/examples/*.sh)
 
 .PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
 

@@ -56,6 +56,7 @@ mod readiness_reports_failures;
 mod results_are_retained;
 mod routes_resolve_at_submit;
 mod runners_can_be_drained;
+mod runners_follow_the_work;
 mod scripts_follow_the_state_machine;
 mod server_configurations_are_supported;
 mod server_outages_are_handled;

@@ -12,7 +12,13 @@ use warmq_types::retry_tier::RetryTier;
 use super::{document, root};
 
 /// Variables that are no flag's.
-const OTHER_VARIABLES: [&str; 3] = ["WARMQ_LOG", "WARMQ_LOG_FORMAT", "WARMQ_WORKER_KEY"];
+const OTHER_VARIABLES: [&str; 5] = [
+    "WARMQ_LOG",
+    "WARMQ_LOG_FORMAT",
+    "WARMQ_RUNNERS",
+    "WARMQ_WANTED",
+    "WARMQ_WORKER_KEY",
+];
 
 /// Flags without a line in `warmq.toml`: the file itself, and a secret.
 const NOT_IN_THE_FILE: [&str; 2] = ["config", "admin-key"];
