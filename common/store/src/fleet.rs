@@ -135,6 +135,13 @@ pub struct Counts {
     pub queued: u64,
 }
 
+impl Counts {
+    /// Returns the number of runners that take jobs.
+    pub fn healthy(&self) -> u64 {
+        self.live.saturating_sub(self.faulty + self.draining)
+    }
+}
+
 /// Load of an app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppLoad {
@@ -153,13 +160,6 @@ const MODELS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Maximum number of apps or runners per command or pipeline.
 const CHUNK: usize = 250;
-
-impl Counts {
-    /// Returns the number of runners that take jobs.
-    pub fn healthy(&self) -> u64 {
-        self.live.saturating_sub(self.faulty + self.draining)
-    }
-}
 
 impl Fleet<'_> {
     /// Registers an incarnation, idle unless it drains, with the input schema of its app.

@@ -16,6 +16,7 @@ use super::auth::By;
 use super::extract::Path;
 use super::openapi::{Finding, OPERATE};
 use super::{Api, ApiError};
+use crate::access::Right;
 
 /// An app in the path.
 #[derive(Deserialize, IntoParams)]
@@ -76,7 +77,7 @@ struct ScalingDetails {
     keep_alive_ms: u64,
     /// Time in which the waiting jobs are to be worked off, ms.
     scale_target_ms: u64,
-    /// What the app's leader decided; null without a leader.
+    /// What the app's leader decided; null without a leader, and for a key that does not watch.
     #[schema(required)]
     now: Option<ScalingState>,
 }
@@ -118,7 +119,10 @@ async fn show(
             max: scaling.max,
             keep_alive_ms: ms(scaling.keep_alive),
             scale_target_ms: ms(scaling.target),
-            now: api.store.scaling().read(&id).await?,
+            now: match caller.may(Right::Watch) {
+                Ok(()) => api.store.scaling().read(&id).await?,
+                Err(_) => None,
+            },
         }),
         None => None,
     };
