@@ -69,8 +69,11 @@ async fn explain_prints_why_and_how_long_a_job_was_held() {
     shows(&system, "warmq_idle_runners", &[], 1.0).await;
     let why = "the dispatcher held it for a warm runner: the one runner with 'hot' was busy, and one was expected \
                sooner than loading 'hot' once more pays.";
-    let story = explain(&system, id).await;
-    assert!(has(&story, "After ", why), "{story:#?}");
+    let story = system.until("the hold is recorded", TIMEOUT, async || {
+        let story = explain(&system, id).await;
+        has(&story, "After ", why).then_some(story)
+    });
+    let story = story.await;
     assert!(
         has(
             &story,

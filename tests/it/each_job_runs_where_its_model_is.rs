@@ -80,9 +80,10 @@ async fn a_job_waits_for_the_only_runner_with_its_model_to_restart() {
     system.succeeded(digits).await;
     let unknown = system.post(APP, &[], &input("none").to_string()).await;
     assert_eq!(unknown.status, 422);
-    let held = system.job(waiting).await;
-    assert_eq!(held.state, JobState::Queued);
-    let reason = held.hold.unwrap().reason;
+    let hold = async || system.job(waiting).await.hold;
+    let hold = system.until("its hold is recorded", TIMEOUT, hold).await;
+    assert_eq!(system.job(waiting).await.state, JobState::Queued);
+    let reason = hold.reason;
     assert!(
         reason.contains("no live runner can load 'shapes'"),
         "{reason}"

@@ -1,11 +1,15 @@
-//! Executes the policy's commands in batches: claims runners and records holds in Redis, and
-//! collects the placed jobs. The calls of a batch are concurrent, so that it costs one round trip.
+//! Executes the policy's commands: claims runners in Redis, in batches whose calls are concurrent, so
+//! that each costs one round trip, and collects the placed jobs. Holds are recorded a moment later,
+//! and only those that last: in a busy queue most are over by then.
+
+use std::time::Duration;
 
 use futures::future::try_join_all;
+use tokio::time::Instant;
 use warmq_policy::warm::{Event, HoldCommand, Job, Runner, SendCommand};
 use warmq_store::{Claim, Store};
 use warmq_types::ids::{AppId, RunnerId};
-use warmq_types::job::{Decision, Hold};
+use warmq_types::job::Decision;
 
 use super::super::lanes::JobDelivery;
 use super::super::rerouting::Rerouter;
@@ -16,6 +20,9 @@ use super::waiting_jobs::{WaitingJob, WaitingJobs};
 use crate::metrics::AppMetrics;
 use crate::session_error::SessionError;
 
+/// How long holds are collected before they are recorded.
+const HOLD_RECORDING_DELAY: Duration = Duration::from_millis(200);
+
 pub(super) struct CommandExecutor<'a> {
     pub(super) app: &'a AppId,
     pub(super) store: &'a Store,
@@ -24,36 +31,19 @@ pub(super) struct CommandExecutor<'a> {
     pub(super) clock: Clock,
     pub(super) waiting_jobs: WaitingJobs,
     pub(super) placed: Vec<PlacedJob>,
-    /// Commands that are not executed yet: at most one per job and one per runner.
-    pub(super) batch: Vec<Pending>,
+    /// Sends that are not executed yet: at most one per job and one per runner.
+    pub(super) batch: Vec<PendingSend>,
+    /// When holds are due to be recorded; `None` if all are.
+    pub(super) record_holds_at: Option<Instant>,
 }
 
-/// A command that is not executed yet.
-pub(super) enum Pending {
-    Send {
-        command: SendCommand,
-        /// Name of the runner.
-        runner: RunnerId,
-        /// The idle runners that had the model loaded.
-        candidates: Vec<RunnerId>,
-    },
-    Hold(HoldCommand),
-}
-
-impl Pending {
-    pub(super) fn job(&self) -> Job {
-        match self {
-            Self::Send { command, .. } => command.job,
-            Self::Hold(command) => command.job,
-        }
-    }
-
-    fn runner(&self) -> Option<Runner> {
-        match self {
-            Self::Send { command, .. } => Some(command.runner),
-            Self::Hold(_) => None,
-        }
-    }
+/// A send that is not executed yet.
+pub(super) struct PendingSend {
+    pub(super) command: SendCommand,
+    /// Name of the runner.
+    pub(super) runner: RunnerId,
+    /// The idle runners that had the model loaded.
+    pub(super) candidates: Vec<RunnerId>,
 }
 
 /// A claim in progress.
@@ -62,12 +52,6 @@ struct ClaimCall {
     runner: RunnerId,
     waiting: WaitingJob,
     decision: Decision,
-}
-
-/// A hold that is being recorded.
-struct HoldCall {
-    job: Job,
-    hold: Hold,
 }
 
 /// Outcome of a claim.
@@ -79,71 +63,43 @@ enum Claimed {
 }
 
 impl CommandExecutor<'_> {
-    /// Returns whether a command of the batch concerns this job.
+    /// Returns whether a send of the batch concerns this job.
     pub(super) fn concerns_job(&self, job: Job) -> bool {
-        self.batch.iter().any(|pending| pending.job() == job)
+        self.batch.iter().any(|pending| pending.command.job == job)
     }
 
-    /// Returns whether a command of the batch concerns this runner.
+    /// Returns whether a send of the batch concerns this runner.
     pub(super) fn concerns_runner(&self, runner: Runner) -> bool {
-        let concerned = Some(runner);
-        self.batch
-            .iter()
-            .any(|pending| pending.runner() == concerned)
+        let mut runners = self.batch.iter().map(|pending| pending.command.runner);
+        runners.any(|concerned| concerned == runner)
     }
 
-    /// Executes the batch. Returns the policy's next events: a claim was refused, or a job must be
-    /// neither sent nor held.
+    /// Executes the batch. Returns the policy's next events: a claim was refused, or a job needs no
+    /// runner.
     pub(super) async fn execute(&mut self) -> Result<Vec<Event>, SessionError> {
-        let (mut claims, mut holds, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut claims, mut events) = (Vec::new(), Vec::new());
         for pending in std::mem::take(&mut self.batch) {
-            match pending {
-                Pending::Send {
-                    command,
-                    runner,
-                    candidates,
-                } => match self.waiting_jobs.remove(command.job) {
-                    Some(waiting) => {
-                        claims.push(self.claim_call(command, runner, candidates, waiting))
-                    }
-                    // Its hold was refused: it has left.
-                    None => events.push(Event::ClaimVoid {
-                        runner: command.runner,
-                    }),
-                },
-                Pending::Hold(command) => holds.extend(self.hold_call(&command)),
+            match self.waiting_jobs.remove(pending.command.job) {
+                Some(waiting) => claims.push(self.claim_call(pending, waiting)),
+                // It has left meanwhile.
+                None => events.push(Event::ClaimVoid {
+                    runner: pending.command.runner,
+                }),
             }
         }
-        let (claimed, held) = futures::try_join!(
-            try_join_all(claims.iter().map(|call| self.claim(call))),
-            try_join_all(holds.iter().map(|call| self.hold(call))),
-        )?;
+        let claimed = try_join_all(claims.iter().map(|call| self.claim(call))).await?;
         for (call, claimed) in claims.into_iter().zip(claimed) {
             events.extend(self.claimed(call, claimed));
-        }
-        for (HoldCall { job, hold }, rerouted) in holds.into_iter().zip(held) {
-            match rerouted {
-                Some(to) => {
-                    self.withdraw(job, to);
-                    events.push(Event::Cancelled { job });
-                }
-                None => {
-                    if let Some(waiting) = self.waiting_jobs.get_mut(job) {
-                        waiting.hold = Some(hold);
-                    }
-                }
-            }
         }
         Ok(events)
     }
 
-    fn claim_call(
-        &self,
-        command: SendCommand,
-        runner: RunnerId,
-        candidates: Vec<RunnerId>,
-        waiting: WaitingJob,
-    ) -> ClaimCall {
+    fn claim_call(&self, pending: PendingSend, waiting: WaitingJob) -> ClaimCall {
+        let PendingSend {
+            command,
+            runner,
+            candidates,
+        } = pending;
         let hint = waiting.delivered.job.hint.as_ref();
         let decision = decision_log::sent(&command, &runner, hint, candidates);
         let decision = self.after_hold(&waiting, decision);
@@ -212,27 +168,57 @@ impl CommandExecutor<'_> {
         }
     }
 
-    /// Returns the hold to record; its wait counts from the job's first hold.
-    fn hold_call(&self, command: &HoldCommand) -> Option<HoldCall> {
-        let job = command.job;
-        let waiting = self.waiting_jobs.get(job)?;
+    /// Notes a hold; its wait counts from the job's first hold.
+    pub(super) fn hold(&mut self, command: &HoldCommand) {
+        let now_s = self.clock.now_s();
+        let Some(waiting) = self.waiting_jobs.get_mut(command.job) else {
+            return;
+        };
         let hint = waiting.delivered.job.hint.as_ref();
-        let mut hold = decision_log::held(command, hint, self.clock.now_s());
+        let mut hold = decision_log::held(command, hint, now_s);
         if let Some(earlier) = &waiting.hold {
             let held_ms = hold.since_ms.saturating_sub(earlier.since_ms);
             hold.predicted_wait_ms = hold.predicted_wait_ms.map(|wait_ms| held_ms + wait_ms);
             hold.since_ms = earlier.since_ms;
         }
-        Some(HoldCall { job, hold })
+        waiting.hold = Some(hold);
+        waiting.hold_is_recorded = false;
+        let due = Instant::now() + HOLD_RECORDING_DELAY;
+        self.record_holds_at.get_or_insert(due);
+    }
+
+    /// Records the holds that last. Returns the policy's next events: a job must not be held.
+    pub(super) async fn record_holds(&mut self) -> Result<Vec<Event>, SessionError> {
+        self.record_holds_at = None;
+        let jobs = self.waiting_jobs.with_unrecorded_hold();
+        let rerouted = try_join_all(jobs.iter().map(|job| self.record_hold(*job))).await?;
+        let mut events = Vec::new();
+        for (job, rerouted) in jobs.into_iter().zip(rerouted) {
+            match rerouted {
+                Some(to) => {
+                    self.withdraw(job, to);
+                    events.push(Event::Cancelled { job });
+                }
+                None => {
+                    if let Some(waiting) = self.waiting_jobs.get_mut(job) {
+                        waiting.hold_is_recorded = true;
+                    }
+                }
+            }
+        }
+        Ok(events)
     }
 
     /// Records a hold. Returns another destination if the job must not be held.
-    async fn hold(&self, call: &HoldCall) -> Result<Option<Destination>, SessionError> {
-        let Some(waiting) = self.waiting_jobs.get(call.job) else {
+    async fn record_hold(&self, job: Job) -> Result<Option<Destination>, SessionError> {
+        let Some(waiting) = self.waiting_jobs.get(job) else {
+            return Ok(None);
+        };
+        let Some(hold) = &waiting.hold else {
             return Ok(None);
         };
         let (placement, id) = (self.store.placement(), waiting.delivered.job.id);
-        while let Some(reason) = placement.hold(self.app, id, &call.hold).await? {
+        while let Some(reason) = placement.hold(self.app, id, hold).await? {
             let rerouted = self.rerouter.reroute(&waiting.delivered, reason).await?;
             if rerouted.is_some() {
                 return Ok(rerouted);

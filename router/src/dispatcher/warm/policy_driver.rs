@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use lapin::options::BasicAckOptions;
 use tokio::time::Instant;
 use warmq_broker::has_returned;
-use warmq_policy::warm::{Arrival, Command, Constants, Event, Runner, SendCommand, Warm, Why};
+use warmq_policy::warm::{
+    Arrival, Command, Constants, Event, HoldCommand, Runner, SendCommand, Warm, Why,
+};
 use warmq_policy::work::HeldWork;
 use warmq_store::RunnerEvent;
 use warmq_types::ids::{JobId, RunnerId};
@@ -17,7 +19,7 @@ use super::super::lanes::{JobDelivery, LaneLimits};
 use super::super::maintenance::IDLE_INTERVAL;
 use super::super::sending::{Destination, PlacedJob, RunnerGone};
 use super::clock::{Clock, seconds};
-use super::command_executor::{CommandExecutor, Pending};
+use super::command_executor::{CommandExecutor, PendingSend};
 use super::hints::Hints;
 use super::runner_tracker::RunnerTracker;
 use super::statistics::Statistics;
@@ -106,13 +108,21 @@ impl Placer for PolicyDriver<'_> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let deadline_s = self.policy.next_deadline_s()?;
-        Some(self.clock.instant(deadline_s))
+        let deadline_s = self.policy.next_deadline_s();
+        let deadline = deadline_s.map(|deadline_s| self.clock.instant(deadline_s));
+        let record_holds_at = self.executor.record_holds_at;
+        deadline.into_iter().chain(record_holds_at).min()
     }
 
     async fn due(&mut self) -> Result<(), SessionError> {
         self.is_active = true;
-        self.apply(Event::Due).await
+        self.apply(Event::Due).await?;
+        let record_holds_at = self.executor.record_holds_at;
+        if record_holds_at.is_some_and(|at| at <= Instant::now()) {
+            let events = self.executor.record_holds().await?;
+            self.apply_all(events).await?;
+        }
+        Ok(())
     }
 
     /// Compares runners while events occur or a job waits, otherwise every [`IDLE_INTERVAL`].
@@ -164,6 +174,7 @@ impl<'a> PolicyDriver<'a> {
                 waiting_jobs: WaitingJobs::default(),
                 placed: Vec::new(),
                 batch: Vec::new(),
+                record_holds_at: None,
             },
             is_active: true,
             compared: Instant::now(),
@@ -291,26 +302,26 @@ impl<'a> PolicyDriver<'a> {
             self.statistics.note(&event);
             let holders = self.idle_holders(&event);
             for command in self.policy.on(self.clock.now_s(), event, rand::random()) {
-                let pending = match command {
-                    Command::Hold(command) => Pending::Hold(command),
+                let (Command::Hold(HoldCommand { job, .. })
+                | Command::Send(SendCommand { job, .. })) = command;
+                if self.executor.concerns_job(job) {
+                    events.extend(self.executor.execute().await?);
+                }
+                match command {
+                    Command::Hold(command) => self.executor.hold(&command),
                     Command::Send(command) => match self.tracker.name(command.runner).cloned() {
-                        Some(runner) => Pending::Send {
+                        Some(runner) => self.executor.batch.push(PendingSend {
                             candidates: self.candidates(&command, &holders),
                             command,
                             runner,
-                        },
+                        }),
                         None => {
                             tracing::error!(?command, "the policy chose an unknown runner");
                             let runner = command.runner;
                             events.push_back(Event::Refused { runner });
-                            continue;
                         }
                     },
-                };
-                if self.executor.concerns_job(pending.job()) {
-                    events.extend(self.executor.execute().await?);
                 }
-                self.executor.batch.push(pending);
             }
         }
         Ok(())

@@ -13,8 +13,10 @@ pub(super) struct WaitingJob {
     pub(super) delivered: JobDelivery,
     /// Time of arrival, s on the dispatcher's clock.
     pub(super) since_s: f64,
-    /// The recorded hold, if any.
+    /// The latest hold, if any.
     pub(super) hold: Option<Hold>,
+    /// Whether its record has that hold.
+    pub(super) hold_is_recorded: bool,
     /// Number of refused claims.
     pub(super) refused_claims: u32,
 }
@@ -48,6 +50,7 @@ impl WaitingJobs {
             delivered,
             since_s,
             hold: None,
+            hold_is_recorded: false,
             refused_claims: 0,
         };
         self.put_back(number, waiting);
@@ -77,6 +80,13 @@ impl WaitingJobs {
         let waiting = self.jobs.remove(&number)?;
         self.numbers.remove(&waiting.delivered.job.id);
         Some(waiting)
+    }
+
+    /// Returns the held jobs whose record lacks the latest hold.
+    pub(super) fn with_unrecorded_hold(&self) -> Vec<Job> {
+        let unrecorded = (self.jobs.iter())
+            .filter(|(_, waiting)| waiting.hold.is_some() && !waiting.hold_is_recorded);
+        unrecorded.map(|(number, _)| *number).collect()
     }
 
     /// Returns the jobs that arrived before `time_s`.
