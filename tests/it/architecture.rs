@@ -10,6 +10,7 @@ const SOURCES: [&str; 15] = [
     "common/config/src",
     "common/explain/src",
     "common/fetch/src",
+    "common/metrics/src",
     "common/objects/src",
     "common/process/src",
     "common/store/src",

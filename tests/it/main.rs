@@ -76,3 +76,4 @@ mod usage_is_counted_once;
 mod webhooks_are_delivered;
 mod workers_have_commands_without_a_queue;
 mod workers_scale_independently;
+mod workers_serve_metrics;

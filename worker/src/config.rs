@@ -1,5 +1,6 @@
 //! Flags, environment and `warmq.toml` of a worker.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -94,6 +95,10 @@ pub struct Args {
     /// Private addresses that URLs in inputs may resolve to: 10.1.0.0/16,fd00::/8 [default: none]
     #[arg(long, env = "WARMQ_FETCH_ALLOW", value_name = "RANGES")]
     pub fetch_allow: Option<String>,
+    /// Address at which /metrics, for Prometheus, and /healthz are served: 127.0.0.1:9102
+    /// [default: not served]
+    #[arg(long, env = "WARMQ_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
 }
 
 /// A worker's settings.
@@ -121,6 +126,8 @@ pub struct Config {
     pub fetch_allow: Allowed,
     /// LoRA files that jobs name by URL.
     pub lora_cache: DiskCache,
+    /// Address of the metrics, if they are served.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Config {
@@ -190,6 +197,7 @@ impl Config {
         );
         let hang_s = number(from, "hang_grace_s", &args.hang_grace_s, "60", 1..=86_400);
         let fetch_allow = from.take::<Allowed>("fetch_allow", args.fetch_allow.as_deref(), "");
+        let metrics_listen = from.take_optional("metrics_listen", args.metrics_listen.as_deref());
         let config = || {
             let name = name.unwrap_or_else(Name::of_this_host).0;
             Some(Self {
@@ -215,6 +223,7 @@ impl Config {
                 drain_timeout: Duration::from_secs(drain_s?),
                 hang_grace: Duration::from_secs(hang_s?),
                 fetch_allow: fetch_allow?,
+                metrics_listen,
                 lora_cache: DiskCache::new(
                     lora_cache.unwrap_or_else(default_lora_cache),
                     lora_cache_size?.0,

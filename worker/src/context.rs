@@ -12,6 +12,7 @@ use crate::cancellations::Cancellations;
 use crate::config::Config;
 use crate::engine;
 use crate::input_files::FileFetcher;
+use crate::metrics::Metrics;
 
 /// A runner's intervals and timeouts. Routers rely on the defaults.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +75,8 @@ pub struct WorkerContext {
     pub file_fetcher: FileFetcher,
     /// What the engines share.
     pub shared: engine::Shared,
+    /// The metrics of this process.
+    pub metrics: Metrics,
     /// The app's cancellations.
     pub cancellations: Cancellations,
     /// Intervals and timeouts.

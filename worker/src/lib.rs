@@ -19,6 +19,7 @@
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
 //! | [`engine`] | executes jobs: `diffusion`, `upscale`, `cutout`, `http`, `timed` |
+//! | [`metrics`] | what the runners did and hold, for Prometheus |
 //! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!
 //! Path of a job: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread
@@ -38,6 +39,7 @@ pub mod fault;
 pub mod incarnation;
 pub mod input_files;
 pub mod lease;
+pub mod metrics;
 pub mod model_cache;
 pub mod progress;
 mod recovery;
@@ -65,6 +67,7 @@ use crate::config::Config;
 use crate::context::{Intervals, WorkerContext};
 use crate::fault::Fault;
 use crate::input_files::FileFetcher;
+use crate::metrics::Metrics;
 use crate::runner::{Runner, RunnerStart};
 
 /// Why a worker could not start, or exited by itself.
@@ -82,6 +85,12 @@ pub enum Error {
     /// The storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] warmq_objects::Error),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] metrics::server::BindError),
+    /// The metrics cannot be described.
+    #[error(transparent)]
+    Described(#[from] warmq_metrics::BuildError),
     /// The HTTP client cannot be built.
     #[error(transparent)]
     Fetch(#[from] warmq_fetch::Error),
@@ -163,6 +172,8 @@ async fn connect(
     signals: Signals,
 ) -> Result<Option<WorkerContext>, Error> {
     let stop = signals.stop.clone();
+    let metrics = Metrics::new()?;
+    metrics::server::start(metrics.clone(), config.metrics_listen, stop.clone()).await?;
     let servers = &config.servers;
     let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
     let Some(store) = until_available(&stop, warmq_store::Error::is_final, connect).await? else {
@@ -183,6 +194,7 @@ async fn connect(
         cache: config.lora_cache.clone(),
     };
     Ok(Some(WorkerContext {
+        metrics,
         cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
         artifacts,

@@ -99,6 +99,9 @@ impl Runner {
     /// The engine cannot be built.
     pub async fn new(context: WorkerContext, id: RunnerId) -> Result<Self, engine::BuildError> {
         let engine = start_engine(&context, &id).await?;
+        let options = &context.config.engine;
+        let (device, ram) = (options.memory_budget.0, options.ram_budget.0);
+        context.metrics.budgets(&id, device, ram);
         Ok(Self {
             recorded_hints: engine.report.hints.clone(),
             redis_grace: RedisGrace::default(),
@@ -239,6 +242,7 @@ impl Runner {
         // The first heartbeat, which is immediate, corrects this.
         let mut shared_queue = SharedQueueConsumer::Leader;
         loop {
+            self.context.metrics.holds(&self.id, &self.engine.report);
             let consumes_shared =
                 claimed_until.is_none() && shared_queue == SharedQueueConsumer::Runners;
             if let Err(lost) = incarnation.consumers.set_shared(consumes_shared).await {

@@ -89,6 +89,7 @@ const KNOWN: &[&str] = &[
     "drain_timeout_s",
     "hang_grace_s",
     "fetch_allow",
+    "metrics_listen",
     "apps",
     "routes",
 ];

@@ -46,7 +46,7 @@ impl RunnerReport {
     }
 
     /// Returns the hints of `reported` that are no longer loaded.
-    pub(super) fn left<'a>(&self, reported: &'a [Hint]) -> Vec<&'a Hint> {
+    pub fn left<'a>(&self, reported: &'a [Hint]) -> Vec<&'a Hint> {
         let left = reported.iter().filter(|hint| !self.hints.contains(hint));
         left.collect()
     }

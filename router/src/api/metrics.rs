@@ -5,12 +5,10 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use warmq_metrics::CONTENT_TYPE;
 
 use super::Api;
 use super::openapi::WATCH;
-
-/// Prometheus' text format.
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(show))

@@ -2,34 +2,32 @@
 
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder};
-use metrics_exporter_prometheus::PrometheusRecorder;
+use warmq_metrics::{Counter, Gauge, Histogram, Label, Metric, Registry};
 use warmq_policy::work::HeldWork;
 use warmq_store::{Counts, FreeRunner, Ran, RunnerEvent};
 use warmq_types::hint::Hint;
 use warmq_types::ids::AppId;
 use warmq_types::job::{Decision, Target};
 
-use super::METADATA;
 use super::labels::Labels;
 use super::names::{
     COLD_LOADS, DISPATCHED, FAULTY_RUNNERS, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS,
-    LOAD, Metric, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SCALE_HOOK_FAILURES, SWAPS_AVOIDED,
+    LOAD, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SCALE_HOOK_FAILURES, SWAPS_AVOIDED,
     WANTED_RUNNERS, WARM_HITS, WORK_PENDING,
 };
 
 /// An app's metrics. Clones count together.
 #[derive(Clone)]
 pub struct AppMetrics {
-    recorder: Arc<PrometheusRecorder>,
+    registry: Registry,
     app: AppId,
     labels: Arc<Labels>,
 }
 
 impl AppMetrics {
-    pub(super) fn new(recorder: Arc<PrometheusRecorder>, app: AppId) -> Self {
+    pub(super) fn new(registry: Registry, app: AppId) -> Self {
         Self {
-            recorder,
+            registry,
             app,
             labels: Arc::default(),
         }
@@ -96,8 +94,7 @@ impl AppMetrics {
 
     /// Counts a call of the scale hook that failed.
     pub fn scale_hook_failed(&self) {
-        let key = self.key(&SCALE_HOOK_FAILURES, None);
-        let counter = self.recorder.register_counter(&key, &METADATA);
+        let counter = (self.registry).counter(&SCALE_HOOK_FAILURES, self.with_app(None));
         counter.increment(1);
     }
 
@@ -111,24 +108,21 @@ impl AppMetrics {
     }
 
     fn counter(&self, metric: &Metric, label: Label) -> Counter {
-        let key = self.key(metric, Some(label));
-        self.recorder.register_counter(&key, &METADATA)
+        self.registry.counter(metric, self.with_app(Some(label)))
     }
 
     fn histogram(&self, metric: &Metric, hint: Option<&Hint>) -> Histogram {
-        let key = self.key(metric, Some(self.label(hint)));
-        self.recorder.register_histogram(&key, &METADATA)
+        let labels = self.with_app(Some(self.label(hint)));
+        self.registry.histogram(metric, labels)
     }
 
     fn gauge(&self, metric: &Metric) -> Gauge {
-        self.recorder
-            .register_gauge(&self.key(metric, None), &METADATA)
+        self.registry.gauge(metric, self.with_app(None))
     }
 
-    fn key(&self, metric: &Metric, label: Option<Label>) -> Key {
+    fn with_app(&self, label: Option<Label>) -> Vec<Label> {
         let app = Label::new("app", self.app.to_string());
-        let labels: Vec<Label> = std::iter::once(app).chain(label).collect();
-        Key::from_parts(metric.name, labels)
+        std::iter::once(app).chain(label).collect()
     }
 }
 

@@ -1,5 +1,4 @@
-//! Metrics in Prometheus' text format. Each process has one recorder, which is passed on like a
-//! connection: nothing is global.
+//! The metrics of a router.
 //!
 //! | module | content |
 //! | --- | --- |
@@ -15,32 +14,16 @@ mod app;
 mod labels;
 mod names;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use metrics::{Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::PrometheusRecorder;
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
+use warmq_metrics::{BuildError, Label, Metric, Registry};
 use warmq_types::ids::AppId;
 use warmq_types::state::JobState;
 
-use names::Metric;
-
-pub use app::{AppMetrics, Gauges, WantedRunners};
-
-/// Interval at which samples of histograms are folded into their buckets.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Required by the recorder, which ignores it.
-const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+pub use app::{AppMetrics, Gauges};
 
 /// The metrics of this process.
 #[derive(Clone)]
-pub struct Metrics {
-    recorder: Arc<PrometheusRecorder>,
-    handle: PrometheusHandle,
-}
+pub struct Metrics(Registry);
 
 impl Metrics {
     /// Describes all metrics.
@@ -48,33 +31,18 @@ impl Metrics {
     /// # Errors
     /// Never, since the list of buckets is not empty.
     pub fn new() -> Result<Self, BuildError> {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets(&names::BUCKETS_S)?
-            .build_recorder();
-        for metric in &names::COUNTERS {
-            recorder.describe_counter(metric.name.into(), Some(metric.unit), metric.help());
-        }
-        for metric in &names::GAUGES {
-            recorder.describe_gauge(metric.name.into(), Some(metric.unit), metric.help());
-        }
-        for metric in &names::HISTOGRAMS {
-            recorder.describe_histogram(metric.name.into(), Some(metric.unit), metric.help());
-        }
-        Ok(Self {
-            handle: recorder.handle(),
-            recorder: Arc::new(recorder),
-        })
+        Registry::new(&names::METRICS).map(Self)
     }
 
     /// Returns the metrics of an app. To be called once per app and process, since each result
     /// assigns labels of its own.
     pub fn app(&self, app: &AppId) -> AppMetrics {
-        AppMetrics::new(self.recorder.clone(), app.clone())
+        AppMetrics::new(self.0.clone(), app.clone())
     }
 
     /// Renders the page for Prometheus.
     pub fn page(&self) -> String {
-        self.handle.render()
+        self.0.page()
     }
 
     /// Counts the end of a flow of the route.
@@ -99,16 +67,12 @@ impl Metrics {
 
     fn count(&self, metric: &Metric, mut labels: Vec<Label>, outcome: &'static str) {
         labels.push(Label::from_static_parts("outcome", outcome));
-        let key = Key::from_parts(metric.name, labels);
-        self.recorder.register_counter(&key, &METADATA).increment(1);
+        self.0.counter(metric, labels).increment(1);
     }
 
     /// Keeps memory bounded until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.handle.run_upkeep();
-        }
+        self.0.upkeep(shutdown).await;
         Ok(())
     }
 }

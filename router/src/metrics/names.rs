@@ -1,34 +1,18 @@
 //! The metrics: name, unit, help. docs/operations.md lists them.
 
-use metrics::{SharedString, Unit};
+use warmq_metrics::{Metric, Metrics};
 
-/// A metric with its help line.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Metric {
-    pub(super) name: &'static str,
-    pub(super) unit: Unit,
-    help: &'static str,
-}
-
-impl Metric {
-    const fn count(name: &'static str, help: &'static str) -> Self {
-        let unit = Unit::Count;
-        Self { name, unit, help }
-    }
-
-    const fn seconds(name: &'static str, help: &'static str) -> Self {
-        let unit = Unit::Seconds;
-        Self { name, unit, help }
-    }
-
-    pub(super) fn help(&self) -> SharedString {
-        self.help.into()
-    }
-}
+/// All of them.
+pub(super) const METRICS: Metrics<'static> = Metrics {
+    counters: &COUNTERS,
+    gauges: &GAUGES,
+    histograms: &HISTOGRAMS,
+    buckets: &BUCKETS_S,
+};
 
 /// Counters, per app and hint; [`DISPATCHED`] per app and target, [`RUNNER_FAULTS`] per app and
 /// reason, [`SCALE_HOOK_FAILURES`] per app, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
-pub(super) const COUNTERS: [Metric; 10] = [
+const COUNTERS: [Metric; 10] = [
     WARM_HITS,
     COLD_LOADS,
     SWAPS_AVOIDED,
@@ -42,10 +26,10 @@ pub(super) const COUNTERS: [Metric; 10] = [
 ];
 
 /// Histograms, per app and hint.
-pub(super) const HISTOGRAMS: [Metric; 2] = [HOLD, LOAD];
+const HISTOGRAMS: [Metric; 2] = [HOLD, LOAD];
 
 /// Gauges, per app.
-pub(super) const GAUGES: [Metric; 8] = [
+const GAUGES: [Metric; 8] = [
     LEADER,
     HELD_JOBS,
     QUEUED_JOBS,
@@ -143,4 +127,4 @@ pub(super) const WANTED_RUNNERS: Metric = Metric::count(
 
 /// Upper bounds of the histograms' buckets, s: from a small file in the page cache to a big
 /// checkpoint over the network.
-pub(super) const BUCKETS_S: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];
+const BUCKETS_S: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];

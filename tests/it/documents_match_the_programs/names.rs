@@ -190,10 +190,13 @@ fn amqp_lists_every_queue_and_exchange_and_no_other() {
 
 #[test]
 fn operations_lists_every_metric_and_no_other() {
-    let path = root().join("router/src/metrics/names.rs");
-    let source = std::fs::read_to_string(path).unwrap();
     let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
-    let metrics = all(&source, "\"warmq_", is_part);
+    let mut metrics = BTreeSet::new();
+    for program in ["router", "worker"] {
+        let path = root().join(program).join("src/metrics/names.rs");
+        let source = std::fs::read_to_string(path).unwrap();
+        metrics.append(&mut all(&source, "\"warmq_", is_part));
+    }
     let text = document("docs/operations.md");
     assert_eq!(all(&text, "`warmq_", is_part), metrics);
 

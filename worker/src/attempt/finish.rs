@@ -162,6 +162,8 @@ pub(super) async fn store(
         Some(None) => return Stored::GaveUp,
         None => return Stored::RedisUnreachable,
     };
+    let evicted = report.left(&runner.recorded_hints).len();
+    context.metrics.evicted(&runner.id, evicted);
     runner.recorded_hints.clone_from(&report.hints);
     attempt.log(finished != Finished::Refused);
     match finished {

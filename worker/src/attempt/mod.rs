@@ -36,6 +36,9 @@ use crate::lease::{LeaseKeeper, StartedAttempt};
 use crate::runner::{AfterDelivery, IncarnationEnd, Runner};
 use crate::self_test;
 
+/// Outcome of an attempt that another one follows, in the metrics.
+const REQUEUED: &str = "requeued";
+
 /// An attempt from its start until its message is settled.
 struct Attempt<'a> {
     context: &'a WorkerContext,
@@ -59,6 +62,7 @@ pub(crate) async fn handle_delivery(
         Ok(attempt) => attempt,
         Err(next) => return next,
     };
+    let _busy = context.metrics.busy(&runner.id);
     let run = run::run(&mut attempt, runner, &mut incarnation.consumers).await;
     end(attempt, run, runner, incarnation).await
 }
@@ -106,9 +110,15 @@ async fn end(
         FollowUp::RequeueUncounted => {
             drop(keeper);
             settlement.requeue_uncounted(&job, ended.lease).await;
+            context.metrics.ended(&runner.id, REQUEUED, ended.timings);
             return after_run(fault, run.connected);
         }
     }
+    let outcome = match counts {
+        true => ended.outcome.state().as_str(),
+        false => REQUEUED,
+    };
+    context.metrics.ended(&runner.id, outcome, ended.timings);
     runner.engine.report = run.report;
     let changed = runner.engine.description != incarnation.description;
     let idle = run.connected && is_healthy && !changed && !context.stop.is_cancelled();

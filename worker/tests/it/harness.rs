@@ -105,6 +105,7 @@ impl World {
             drain_timeout: Duration::from_secs(10),
             hang_grace: Duration::from_secs(2),
             fetch_allow: warmq_fetch::Allowed::default(),
+            metrics_listen: None,
             lora_cache: DiskCache::new(self.testbed.folder().join("loras"), 1 << 30),
         }
     }
