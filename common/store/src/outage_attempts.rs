@@ -54,7 +54,9 @@ impl OutageAttempts<'_> {
                     self.attempts().mark_lost(&job.app, job.id).await?;
                 }
                 // The job ended, and its retention is over.
-                Start::Unavailable(_) | Start::Claimed | Start::Stale => return Ok(None),
+                Start::Unavailable(_) | Start::Claimed | Start::Draining | Start::Stale => {
+                    return Ok(None);
+                }
             }
         }
     }
