@@ -3,7 +3,6 @@
 //!
 //! A model is worth its recent arrivals divided by the number of its copies, as in an eviction.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use warmq_types::hint::Hint;

@@ -65,9 +65,10 @@ proptest! {
             let expected = greatest.unwrap_or(0).max(needs[needs.len() - 1].1);
             prop_assert_eq!(wanted, expected);
             if wanted < wanted_before {
-                prop_assert!(needs.iter().all(|(at_s, need)| {
+                let is_covered = |(at_s, need): &(f64, usize)| {
                     *need <= wanted || at_s + rule.keep_alive_s <= now_s
-                }));
+                };
+                prop_assert!(needs.iter().all(is_covered));
             }
             wanted_before = wanted;
         }
