@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The sources of all crates but those of the tests.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "common/broker/src",
     "common/config/src",
     "common/explain/src",

@@ -195,7 +195,7 @@ mod tests {
             ..UsageQuery::default()
         };
         let parsed = query.parse(date("2026-11-30"));
-        parsed.map_err(|error| error.to_string())
+        parsed.map_err(|error| format!("{error:?}"))
     }
 
     #[test]

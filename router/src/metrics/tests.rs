@@ -110,10 +110,10 @@ fn webhooks_are_counted_by_outcome() {
 
 #[test]
 fn every_metric_has_a_suffix_and_a_help_line() {
-    for metric in names::COUNTERS {
+    for metric in names::METRICS.counters {
         assert!(metric.name.ends_with("_total"), "{}", metric.name);
     }
-    for metric in names::HISTOGRAMS {
+    for metric in names::METRICS.histograms {
         assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
     }
     let metrics = Metrics::new().unwrap();

@@ -7,7 +7,7 @@ use warmq_store::{
 use warmq_types::attempt::Outcome;
 use warmq_types::ids::{AppId, Epoch, Fence, JobId};
 use warmq_types::job::{JobError, Timings};
-use warmq_types::state::{JobState, Transition};
+use warmq_types::state::Transition;
 
 use super::{Fixture, LEASE_MS, PAUSES, join, runner, timeless};
 
@@ -38,7 +38,7 @@ pub(super) async fn start(fixture: &mut Fixture, runner: usize, ground: StartSou
             (why_not.is_none() || is_its_own)
                 && (lease.attempt, lease.fence) == (job.attempt, Fence(job.fence))
         }
-        Start::Claimed | Start::Stale => false,
+        Start::Claimed | Start::Draining | Start::Stale => false,
         Start::Unavailable(reason) => timeless(Some(reason)) == why_not,
     }
 }
@@ -77,7 +77,7 @@ pub(super) async fn finish(fixture: &mut Fixture, ours: bool, made: Transition) 
     accepted == expected
 }
 
-pub(super) async fn requeue(fixture: &mut Fixture, ours: bool, attempt: RequeueCause) -> bool {
+pub(super) async fn requeue(fixture: &mut Fixture, ours: bool, attempt: RequeueCause<'_>) -> bool {
     let (store, app, id, model) = fixture.parts();
     let (fence, expected) = (model.fence(ours), ours && model.runs());
     let requeued = store
