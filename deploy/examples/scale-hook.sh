@@ -4,8 +4,9 @@
 #   warmq-router --scale-hook deploy/examples/scale-hook.sh
 #
 # The router calls it as `scale-hook.sh APP WANTED`. It starts `warmq-worker` until WANTED of them
-# run, and ends none: the router drains those that are not needed, and their processes exit. The
-# workers read the router's warmq.toml and environment, and the app from WARMQ_APP.
+# run, besides those that drain, and ends none: the router drains those that are not needed, and
+# their processes exit. The workers, of one runner each, read the router's warmq.toml and
+# environment, and the app from WARMQ_APP.
 set -eu
 app=$1 wanted=$2
 
@@ -15,7 +16,7 @@ mkdir -p "$slots"
 
 is_free() { flock --nonblock "$1" true; }
 
-running=0
+running=$((-WARMQ_DRAINING))
 for slot in "$slots"/*.lock; do
     if [ -e "$slot" ] && ! is_free "$slot"; then running=$((running + 1)); fi
 done

@@ -12,7 +12,8 @@ use warmq_types::retry_tier::RetryTier;
 use super::{document, root};
 
 /// Variables that are no flag's.
-const OTHER_VARIABLES: [&str; 5] = [
+const OTHER_VARIABLES: [&str; 6] = [
+    "WARMQ_DRAINING",
     "WARMQ_LOG",
     "WARMQ_LOG_FORMAT",
     "WARMQ_RUNNERS",

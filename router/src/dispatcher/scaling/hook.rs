@@ -66,6 +66,7 @@ pub(super) async fn call(
         .env("WARMQ_APP", app.as_str())
         .env("WARMQ_WANTED", &wanted)
         .env("WARMQ_RUNNERS", target.runners.to_string())
+        .env("WARMQ_DRAINING", target.draining.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -169,6 +170,7 @@ mod tests {
         let target = Target {
             wanted: 3,
             runners: 1,
+            draining: 2,
         };
         let called = call(&hook, &app, target, timeout).await;
         called.map_err(|error| error.to_string())
@@ -180,8 +182,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_hook_gets_the_app_and_the_wanted_number() {
-        let checks = "test \"$1 $2\" = 'a/b 3' && \
-                      test \"$WARMQ_APP $WARMQ_WANTED $WARMQ_RUNNERS\" = 'a/b 3 1'";
+        let checks = "set -- \"$*\" $WARMQ_APP $WARMQ_WANTED $WARMQ_RUNNERS $WARMQ_DRAINING && \
+                      test \"$*\" = 'a/b 3 a/b 3 1 2'";
         assert_eq!(run(checks, SHORT).await, Ok(()));
     }
 

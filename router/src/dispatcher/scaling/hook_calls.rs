@@ -14,7 +14,7 @@ use super::hook;
 use crate::metrics::AppMetrics;
 
 /// Interval between calls while the runners differ from the wanted number.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the hook is called with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) struct Target {
     pub(super) wanted: usize,
     /// Number of runners that take jobs.
     pub(super) runners: usize,
+    /// Number of further runners, which drain.
+    pub(super) draining: usize,
 }
 
 /// The calls for one app during a session.
@@ -66,7 +68,8 @@ impl HookCalls<'_> {
                 Err(error) => {
                     let delay = delays.next_delay();
                     tracing::warn!(
-                        %app, wanted = target.wanted, %error, retry_in_ms = delay.as_millis() as u64,
+                        %app, wanted = target.wanted, %error,
+                        retry_in_ms = delay.as_millis() as u64,
                         "the scale hook failed"
                     );
                     self.metrics.scale_hook_failed();
@@ -106,7 +109,11 @@ mod tests {
     #[test]
     fn a_change_is_called_at_once_and_again_until_it_is_reached() {
         let now = Instant::now();
-        let target = |wanted, runners| Target { wanted, runners };
+        let target = |wanted, runners| Target {
+            wanted,
+            runners,
+            draining: 0,
+        };
         assert_eq!(next_call(None, target(2, 2), now), None);
         assert_eq!(next_call(None, target(2, 1), now), Some(now));
         let two = Some((2, now));

@@ -102,6 +102,7 @@ impl Scaling<'_> {
             let target = Target {
                 wanted,
                 runners: workload.runners,
+                draining: number(counts.draining),
             };
             let changed = self.targets.send_if_modified(|before| {
                 let changed = *before != target;
@@ -119,7 +120,6 @@ impl Scaling<'_> {
     }
 
     fn workload(&self, counts: Counts) -> Workload {
-        let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let waiting_jobs = number(counts.queued);
         Workload {
             waiting_jobs,
@@ -147,11 +147,14 @@ impl Scaling<'_> {
     }
 }
 
+fn number(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 fn rule(config: ScalingConfig) -> ScalingRule {
-    let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     ScalingRule {
-        min: number(config.min),
-        max: number(config.max),
+        min: number(config.min.into()),
+        max: number(config.max.into()),
         keep_alive_s: config.keep_alive.as_secs_f64(),
         target_s: config.target.as_secs_f64(),
     }
