@@ -11,7 +11,8 @@ pub(super) const METRICS: Metrics<'static> = Metrics {
 };
 
 /// Counters, per app and hint; [`DISPATCHED`] per app and target, [`RUNNER_FAULTS`] per app and
-/// reason, [`SCALE_HOOK_FAILURES`] per app, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and [`FLOW_STEPS`] per route.
+/// reason, [`SCALE_HOOK_FAILURES`] per app, [`WEBHOOKS`] per app and outcome, [`FLOWS`] and
+/// [`FLOW_STEPS`] per route.
 const COUNTERS: [Metric; 10] = [
     WARM_HITS,
     COLD_LOADS,

@@ -1,5 +1,5 @@
-//! One call of the hook: `CMD APP WANTED`, in a process group of its own, which is killed if it does
-//! not end in time. What a hook that ended leaves running continues.
+//! One call of the hook: `CMD APP WANTED`, in a process group of its own, which is killed if it
+//! does not end in time. What a hook that ended leaves running continues.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
