@@ -21,7 +21,7 @@ use crate::routing_config::RoutingConfig;
 /// Target of a submission.
 pub(crate) enum SubmissionTarget {
     /// An app.
-    App(TargetApp),
+    App(Box<TargetApp>),
     /// A flow along a route.
     Flow(FlowTarget),
 }
@@ -201,11 +201,14 @@ impl TargetResolver {
             }));
         }
         match self.apps.find(routing, &name).await? {
-            Some(app) => Ok(SubmissionTarget::App(TargetApp {
-                id: name,
-                app,
-                hops,
-            })),
+            Some(app) => {
+                let target = TargetApp {
+                    id: name,
+                    app,
+                    hops,
+                };
+                Ok(SubmissionTarget::App(Box::new(target)))
+            }
             None => Err(SubmitError::UnknownApp(name)),
         }
     }

@@ -65,10 +65,10 @@ proptest! {
             let expected = greatest.unwrap_or(0).max(needs[needs.len() - 1].1);
             prop_assert_eq!(wanted, expected);
             if wanted < wanted_before {
-                let is_covered = |(at_s, need): &(f64, usize)| {
+                let is_unneeded = needs.iter().all(|(at_s, need)| {
                     *need <= wanted || at_s + rule.keep_alive_s <= now_s
-                };
-                prop_assert!(needs.iter().all(is_covered));
+                });
+                prop_assert!(is_unneeded);
             }
             wanted_before = wanted;
         }
