@@ -41,14 +41,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// Measures once no job has a record.
     async fn occupied(&self, system: &System, worker: &Worker) -> Occupied {
-        let listed = async || {
-            let page = system.get("/v1/jobs?limit=1").await.body;
-            (page["jobs"].as_array()?.is_empty() && page["next"].is_null()).then_some(())
-        };
-        let gone = system.until("the list of jobs is empty", RECORDS_GONE, listed);
-        gone.await;
         let queues = ["list_queues", "--quiet", "name", "messages"];
         let queues = self.rabbit.ctl(&queues).await.unwrap();
         let mut queues: Vec<String> = queues.lines().map(str::to_owned).collect();
@@ -144,9 +137,20 @@ async fn twenty_thousand_jobs_leave_nothing_behind() {
     let system = System::of(testbed.start().await.unwrap()).await;
     let options = WorkerOptions::timed("a", TIMED).args(["--concurrency", "4"]);
     let worker = system.worker(options).await;
+    let elements = elements_without_life(&servers.redis).await;
     run(&system, FIRST_JOBS).await;
-    let before = servers.occupied(&system, &worker).await;
+    let before = Occupied {
+        elements,
+        ..servers.occupied(&system, &worker).await
+    };
     run(&system, JOBS).await;
+    let listed = async || {
+        let page = system.get("/v1/jobs?limit=1").await.body;
+        (page["jobs"].as_array()?.is_empty() && page["next"].is_null()).then_some(())
+    };
+    system
+        .until("no job has a record", RECORDS_GONE, listed)
+        .await;
     let after = servers.occupied(&system, &worker).await;
     println!("before: {before:#?}\nafter: {after:#?}");
     assert!(after.elements <= before.elements + BOUNDED_GROWTH);

@@ -15,8 +15,8 @@ use warmq_types::job::{JobSpec, Phase, Progress};
 
 use crate::engine::thread::RunReports;
 
-/// Shortest interval between reports of the same phase: each is a write to Redis, which in most
-/// cases nobody reads. A later phase is reported at once.
+/// Shortest interval between reports of the same phase: each is a write to Redis, and few are read.
+/// A later phase is reported at once.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Time from the start to the first report: a short job reports nothing.

@@ -106,8 +106,8 @@ impl Keys {
         ["a", "b"].map(|tag| format!("{}:{{{tag}}}", self.namespace))
     }
 
-    /// Hash: counts by `<key or ''> <app> <name>` of the jobs that ended on a day, in days since the
-    /// Unix epoch.
+    /// Hash: counts by `<key or ''> <app> <name>` of the jobs that ended on a day (number of days
+    /// since the Unix epoch).
     pub(super) fn usage(&self, day: i64) -> String {
         format!("{}{day}", self.usage_of_days())
     }

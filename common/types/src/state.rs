@@ -9,7 +9,7 @@
 //! failed ──redrive──> queued: quarantined jobs only.
 //! ```
 //! The Lua scripts in `common/store/src/lua` enforce the same table;
-//! `tests/it/scripts_follow_the_state_machine.rs` compares both.
+//! `tests/it/scripts_follow_the_state_machine/mod.rs` compares both.
 
 use std::fmt;
 use std::str::FromStr;

@@ -22,6 +22,7 @@ mod start;
 use tokio_util::sync::CancellationToken;
 use warmq_types::attempt::Outcome;
 use warmq_types::message::JobMessage;
+use warmq_types::state::JobState;
 
 use self::finish::EndedAttempt;
 use self::retry::FollowUp;
@@ -114,9 +115,11 @@ async fn end(
             return after_run(fault, run.connected);
         }
     }
-    let outcome = match counts {
-        true => ended.outcome.state().as_str(),
-        false => REQUEUED,
+    let outcome = match (is_ours, counts) {
+        // Its result is dropped, whatever it is.
+        (false, _) => JobState::Cancelled.as_str(),
+        (true, true) => ended.outcome.state().as_str(),
+        (true, false) => REQUEUED,
     };
     context.metrics.ended(&runner.id, outcome, ended.timings);
     runner.engine.report = run.report;

@@ -12,8 +12,8 @@ pub(super) const METRICS: Metrics<'static> = Metrics {
 
 pub(super) const JOBS: Metric = Metric::count(
     "warmq_worker_jobs_total",
-    "Attempts that ended, by runner and outcome: 'succeeded', 'failed', 'cancelled', or 'requeued' \
-     if another attempt follows.",
+    "Attempts that ended, by runner and outcome: 'succeeded', 'failed', 'cancelled' (also if \
+     another runner has the job), or 'requeued' if another attempt follows.",
 );
 pub(super) const EVICTIONS: Metric = Metric::count(
     "warmq_worker_evictions_total",

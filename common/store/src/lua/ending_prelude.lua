@@ -1,6 +1,6 @@
 -- Follows the prelude of scripts that end jobs: the end itself, and its counts.
--- HISTORY_MINUTES: number of minutes in the ring of an app's history. USAGE_DAYS: days for which the
--- usage of a day is kept.
+-- HISTORY_MINUTES: number of minutes in the ring of an app's history.
+-- USAGE_DAYS: number of days for which the usage of a day is kept.
 
 -- The keys of an end: the job's, and from KEYS[first] on those of keys::ending.
 local function ending_keys(job_key, first)
@@ -90,8 +90,8 @@ local function end_job(keys, job, state, now, default_s)
   expire_record(keys, job, state, now, default_s)
 end
 
--- Ends a waiting or running job without a result. A result that arrives later is refused: the job is
--- no longer running.
+-- Ends a waiting or running job without a result. A result that arrives later is refused: the job
+-- is no longer running.
 local function end_without_result(keys, queued_key, job, state, now, default_s)
   log(keys.log, 'ERROR', state == 'expired' and 'expired: it had not started in time' or state, '')
   redis.call('ZREM', queued_key, job)

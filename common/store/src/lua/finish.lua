@@ -1,8 +1,8 @@
 -- Ends an attempt: stores the result and the runner's models, and frees the runner, in one step.
 -- The result of an earlier attempt is refused by its fence; the runner's models are stored all the
 -- same.
--- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 to 13 see ending_keys(), then the hint sets to leave, then
---      those to join
+-- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 to 13 see ending_keys(), then the hint sets to leave,
+--      then those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON
 --      or ''), 8 timings (JSON), 9 retention (s) of a record without one, 10 number of hints,
 --      11 '1' to become idle, 12 channel of runner events, 13 number of hint sets to leave,

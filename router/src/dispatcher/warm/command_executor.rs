@@ -1,6 +1,6 @@
-//! Executes the policy's commands: claims runners in Redis, in batches whose calls are concurrent, so
-//! that each costs one round trip, and collects the placed jobs. Holds are recorded a moment later,
-//! and only those that last: in a busy queue most are over by then.
+//! Executes the policy's commands: claims runners in Redis, in batches whose calls are concurrent,
+//! so that each costs one round trip, and collects the placed jobs. Holds are recorded a moment
+//! later, and only those that last: in a busy queue most are over by then.
 
 use std::time::Duration;
 
