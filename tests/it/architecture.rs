@@ -221,7 +221,7 @@ fn one_module_finds_jobs_for_callers() {
         &["router/src/api/owned_job.rs"],
     );
     let reads = ["store.job_of("];
-    let allowed = ["router/src/api/job_stream.rs", "router/src/api/jobs.rs"];
+    let allowed = ["router/src/api/job_stream.rs", "router/src/api/job.rs"];
     assert_absent("router/src/api", &reads, &allowed);
 }
 

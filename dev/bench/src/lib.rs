@@ -9,7 +9,7 @@
 //! | [`simulator`] | the clock, the runners and their caches, the measures |
 //! | [`schemes`] | the policies: the router's `warm` and `fal`, and others to compare with |
 //! | [`replay`] | the same trace through the simulator and the real system |
-//! | [`faults`] | the cost of one faulty runner of four, in the real system |
+//! | [`faulty_runner`] | the cost of one faulty runner of four, in the real system |
 //! | [`routes`] | the cost of routes, in the real system |
 //! | [`peers`] | warmq beside other job queues and the bare transport |
 //! | [`http`] | the cost of the queue before a model server, in the real system |
@@ -25,7 +25,7 @@
 pub mod args;
 pub mod chart;
 pub mod curves;
-pub mod faults;
+pub mod faulty_runner;
 pub mod growth;
 pub mod http;
 mod interruptible;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
 use warmq_bench::{
-    curves, faults, growth, http, peers, replay, routes, scaling, simulator, table, trace,
+    curves, faulty_runner, growth, http, peers, replay, routes, scaling, simulator, table, trace,
 };
 
 fn main() -> ExitCode {
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Command::Trace(options) => trace::print(&options),
         Command::Replay(options) => replay::print(&options),
         Command::Routes(options) => routes::print(&options),
-        Command::Faults(options) => faults::print(&options),
+        Command::Faults(options) => faulty_runner::print(&options),
         Command::Peers(options) => peers::print(&options),
         Command::Bare(options) => peers::bare::run(&options),
         Command::Http(options) => http::print(&options),

@@ -4,7 +4,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `declaration` | parses `[routes."owner/name"]` and locates every mistake |
-//! | `check` | mistakes across routes: unknown targets, cycles, too many hops |
+//! | `route_graph` | mistakes across routes: unknown targets, cycles, too many hops |
 //! | `expression` | conditions, keys and templates in CEL; the only module that uses `cel` |
 //! | `template` | inputs of steps and outputs of flows: tables whose texts are expressions |
 //! | `request` | the parts of a submission that expressions can read |
@@ -18,7 +18,6 @@
 //! every router: a split draws by the job's id. Routers run flows; the inputs of steps are computed
 //! here.
 
-mod check;
 mod declaration;
 mod evaluation_error;
 mod expression;
@@ -26,6 +25,7 @@ mod flow;
 mod reachability;
 mod request;
 mod resolve;
+mod route_graph;
 mod split;
 mod switch;
 mod template;
@@ -33,7 +33,6 @@ mod template;
 #[cfg(test)]
 mod proptests;
 
-pub use check::MAX_HOPS;
 pub use declaration::{Route, Routes};
 pub use evaluation_error::Error;
 pub use expression::{Expression, MAX_EXPRESSION_BYTES, MAX_LEVELS, MAX_VALUES};
@@ -41,6 +40,7 @@ pub use flow::{DeclaredFlow, DeclaredStep, Fallback, MAX_STEPS, Sequence};
 pub use reachability::{apps_in_conditions, excerpt, reachable};
 pub use request::{AppLoadEstimate, Draw, RouteRequest};
 pub use resolve::{Resolved, resolve};
+pub use route_graph::MAX_HOPS;
 pub use split::{Share, Split};
 pub use switch::{Rule, Switch};
 pub use template::Template;

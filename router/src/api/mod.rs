@@ -9,6 +9,7 @@ mod cors;
 mod dashboard;
 mod dead;
 mod docs;
+mod endpoint_ids;
 mod error;
 mod explanation;
 mod extract;
@@ -18,15 +19,14 @@ mod health;
 mod history;
 mod hosts;
 mod images;
+mod job;
 mod job_list;
 mod job_result;
 mod job_status;
 mod job_stream;
-mod jobs;
 mod keys;
 mod metrics;
 mod named_runner;
-mod namespaces;
 mod openapi;
 mod overview;
 mod owned_job;
@@ -133,7 +133,7 @@ fn routes(api: Api) -> anyhow::Result<Router> {
 /// Returns the routes of submitters and operators. Files alone need no key: their URLs are
 /// signed, and are opened by browsers without a key.
 fn api_routes(api: &Api) -> OpenApiRouter<Api> {
-    let with_a_key = (jobs::routes().merge(job_list::routes()))
+    let with_a_key = (job::routes().merge(job_list::routes()))
         .merge(explanation::routes())
         .merge(usage::routes())
         .merge(fleet::apps_routes())

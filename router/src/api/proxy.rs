@@ -11,7 +11,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::openapi::{Proxied, QUEUE};
-use super::{Api, ApiError, namespaces};
+use super::{Api, ApiError, endpoint_ids};
 
 const TARGET: &str = "x-fal-target-url";
 
@@ -50,7 +50,7 @@ async fn answer(State(calls): State<Router>, mut request: Request) -> Response {
         return ApiError::bad_request(message).into_response();
     };
     *request.uri_mut() = here;
-    match calls.oneshot(namespaces::resolved(request)).await {
+    match calls.oneshot(endpoint_ids::resolved(request)).await {
         Ok(response) => response,
         Err(never) => match never {},
     }

@@ -12,7 +12,7 @@ use warmq_types::job::Priority;
 use warmq_types::text::utf8_or_latin1;
 
 use super::extract::{Path, Query};
-use super::{Api, ApiError, namespaces};
+use super::{Api, ApiError, endpoint_ids};
 use crate::memory::HeldBytes;
 use crate::submit::Submission;
 
@@ -110,7 +110,7 @@ impl FromRequest<Api> for SubmitRequest {
         let (mut parts, body) = request.into_parts();
         let Path(Address { owner, app, path }) = Path::from_request_parts(&mut parts, api).await?;
         // Decoded here, unlike where paths are resolved.
-        if namespaces::is_reserved(&path) {
+        if endpoint_ids::is_reserved(&path) {
             return Err(ApiError::not_found("there is nothing at this path"));
         }
         let Query(mut query) = Query::<Flags>::from_request_parts(&mut parts, api).await?;

@@ -6,7 +6,7 @@
 //! | `amqp` | the consumer of AMQP submissions |
 //! | `request`, `input`, `options` | parses a submission: body and options |
 //! | `target` | resolves the app that runs the job, or the route of the flow |
-//! | `prepared`, `model` | builds the job, whose model a runner must list |
+//! | `build_job`, `model` | builds the job, whose model a runner must list |
 //! | `quota` | rate and number of jobs per key |
 //! | `input_store` | inputs too large for messages and records |
 //! | `admission` | records and publishes the job of a submission |
@@ -14,13 +14,13 @@
 
 mod admission;
 pub(crate) mod amqp;
+mod build_job;
 mod error;
 mod input;
 mod input_store;
 mod job_writer;
 mod model;
 mod options;
-mod prepared;
 mod quota;
 mod request;
 mod submission;
@@ -44,11 +44,11 @@ use admission::{Admission, Candidate};
 use quota::Quota;
 use request::Request;
 
+pub(crate) use build_job::{Draft, Prepared};
 pub(crate) use error::SubmitError;
 pub(crate) use input_store::InputStore;
 pub(crate) use job_writer::{JobWriter, Publication};
 pub(crate) use options::JobOptions;
-pub(crate) use prepared::{Draft, Prepared};
 pub(crate) use submission::{Accepted, Submission};
 pub(crate) use target::{SubmissionTarget, TargetResolver};
 

@@ -11,8 +11,8 @@ use warmq_types::job::JobSpec;
 use warmq_types::route::{Hop, RouteKind};
 
 use super::SubmitError;
+use super::build_job::{Draft, Prepared};
 use super::model::require_listed;
-use super::prepared::{Draft, Prepared};
 use super::request::Request;
 use crate::apps::{App, AppDirectory};
 use crate::large_json::LargeJsonPermit;

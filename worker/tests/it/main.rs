@@ -17,5 +17,5 @@ mod names;
 mod outage;
 mod pictures;
 mod race;
-mod start;
+mod refused_starts;
 mod stop;

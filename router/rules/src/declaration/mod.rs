@@ -21,9 +21,9 @@ use warmq_types::ids::AppId;
 use warmq_types::route::RouteKind;
 
 use self::reader::{Item, Reader};
-use crate::check;
 use crate::expression::Expression;
 use crate::flow::{DeclaredFlow, Fallback, Sequence};
+use crate::route_graph;
 use crate::split::Split;
 use crate::switch::Switch;
 
@@ -136,7 +136,7 @@ impl Routes {
                 routes.extend(declared.map(|declared| (id, declared)));
             }
         }
-        for (path, mistake) in check::mistakes(&mentions, &apps) {
+        for (path, mistake) in route_graph::mistakes(&mentions, &apps) {
             settings.problem_at(&path, mistake);
         }
         Self { routes, apps }

@@ -7,8 +7,8 @@ use warmq_config::{SettingPath, Settings, kind};
 use warmq_types::ids::AppId;
 
 use super::{Route, choices, steps};
-use crate::check::Mention;
 use crate::expression::{Expression, ExtraVariables};
+use crate::route_graph::Mention;
 
 /// The kinds, for messages.
 const KINDS: &str = "known: switch, split, sequence, fallback";

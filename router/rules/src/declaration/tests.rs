@@ -129,8 +129,8 @@ fn a_way_through_more_than_eight_routes_is_refused() {
         }
         problems(&text)
     };
-    assert_eq!(chain(check::MAX_HOPS), Vec::<String>::new());
-    let refused = chain(check::MAX_HOPS + 1);
+    assert_eq!(chain(route_graph::MAX_HOPS), Vec::<String>::new());
+    let refused = chain(route_graph::MAX_HOPS + 1);
     assert_eq!(refused.len(), 1, "{refused:#?}");
     assert!(refused[0].contains("9 routes"), "{refused:#?}");
 }

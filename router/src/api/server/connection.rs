@@ -21,7 +21,7 @@ use super::limits::{HEAD_BYTES, ServerLimits};
 use super::request_body::{AbortReason, LimitedBody, ReasonCell};
 use super::timeouts::{Busy, ConnectionState, TimeoutStream};
 use super::{ApiError, Routes};
-use crate::api::namespaces;
+use crate::api::endpoint_ids;
 use crate::memory::{BodyMemory, HeldBytes};
 
 /// Service of a connection, with its limits.
@@ -113,7 +113,7 @@ impl Service {
         });
         request.extensions_mut().insert(held);
         let routes = self.routes.clone();
-        let response = routes.oneshot(namespaces::resolved(request)).await?;
+        let response = routes.oneshot(endpoint_ids::resolved(request)).await?;
         Ok(match reason.get() {
             Some(AbortReason::TooSlow) => ApiError::too_slow().into_response(),
             Some(AbortReason::TooMuch) => ApiError::too_many_bodies().into_response(),

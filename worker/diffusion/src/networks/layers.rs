@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::Weights;
-use super::branches::{Branch, Branches};
+use super::lora_branches::{Branch, Branches};
 use crate::error::Error;
 
 /// `y = x Wᵀ + b`, over the last dimension.

@@ -19,11 +19,11 @@
 
 mod attention;
 mod autoencoder;
-mod branches;
 mod clip;
 mod embedding;
 mod flux;
 mod layers;
+mod lora_branches;
 mod resident;
 mod resnet;
 mod t5;
@@ -32,9 +32,9 @@ mod unet;
 mod weights;
 
 pub(crate) use autoencoder::{Autoencoder, Encoded};
-pub(crate) use branches::{Branch, Branches, Slot, Slots};
 pub(crate) use clip::{TextStates, TextTransformer};
 pub(crate) use flux::{FluxPrompt, FluxTransformer};
+pub(crate) use lora_branches::{Branch, Branches, Slot, Slots};
 pub(crate) use resident::{Recorder, ResidentWeights};
 pub(crate) use t5::{T5Encoder, TOKENS as T5_TOKENS};
 pub(crate) use unet::{AddedConditions, UNet};

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use tch::Tensor;
 
-use super::branches::Branches;
+use super::lora_branches::Branches;
 use crate::error::Error;
 
 /// The tensors of one network.
