@@ -44,7 +44,7 @@ fn log(events: &[Value]) -> Vec<&Value> {
 async fn each_change_is_streamed_until_the_job_ended() {
     let system = System::start().await;
     let _worker = system.timed_worker("a").await;
-    let input = json!({"run_ms": 1500, "load_ms": 500});
+    let input = json!({"run_ms": 3000, "load_ms": 500});
     let busy = system.submit_to(TIMED, "other", input.clone()).await;
     system.reached(busy, JobState::Running).await;
     let id = system.submit_to(TIMED, "m", input).await;
@@ -56,7 +56,7 @@ async fn each_change_is_streamed_until_the_job_ended() {
     assert_eq!(statuses(&events), ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]);
     assert_eq!(events[0]["queue_position"], 0);
     let last = events.last().unwrap();
-    assert!(last["metrics"]["inference_time"].as_f64().unwrap() >= 1.5);
+    assert!(last["metrics"]["inference_time"].as_f64().unwrap() >= 3.0);
     let steps: Vec<u64> = events
         .iter()
         .filter(|event| event["progress"]["phase"] == "running")
@@ -76,7 +76,7 @@ async fn each_change_is_streamed_until_the_job_ended() {
         "sent to a: ",
         "attempt 1 begins",
         "loading",
-        "running: step 5 of 10",
+        "running: step ",
         "succeeded: cold, ",
     ] {
         let found = messages.iter().filter(|message| message.starts_with(begin));

@@ -54,8 +54,10 @@ local function count_in_usage(usage_keys, job_key, job, now)
 end
 
 local function count_end(keys, state, now)
-  local fields = redis.call('HMGET', keys.job, 'created_ms', 'started_ms', 'timings', 'decision', 'hint', 'owner', 'pictures', 'gpu_ms')
-  local job = { state = state, created_ms = number(fields[1]), started_ms = tonumber(fields[2]), timings = parsed(fields[3]),
+  local fields = redis.call('HMGET', keys.job, 'created_ms', 'started_ms', 'timings', 'decision', 'hint', 'owner', 'pictures', 'gpu_ms', 'flow')
+  -- Those of a flow are the sums of its steps', which are counted themselves.
+  local timings = fields[9] and {} or parsed(fields[3])
+  local job = { state = state, created_ms = number(fields[1]), started_ms = tonumber(fields[2]), timings = timings,
     decision = parsed(fields[4]), hint = fields[5], owner = fields[6], pictures = number(fields[7]), gpu_ms = number(fields[8]) }
   count_in_history(keys.history, job, now)
   count_in_usage(keys.usage, keys.job, job, now)
