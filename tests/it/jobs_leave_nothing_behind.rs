@@ -18,8 +18,9 @@ const CONCURRENT: usize = 32;
 /// Timeout for the end of the records, which are kept for a minute, and of their entries in lists.
 const RECORDS_GONE: Duration = Duration::from_secs(150);
 
-/// Elements by which bounded keys may grow meanwhile: minutes of the history, models, usage.
-const BOUNDED_GROWTH: u64 = 64;
+/// Elements by which bounded keys may grow meanwhile: fields of the four runners, minutes of the
+/// history, models. A job leaves several, if any.
+const BOUNDED_GROWTH: u64 = 500;
 
 /// Bytes by which a process may grow: allocators keep what they used at the busiest moment.
 const PROCESS_GROWTH: u64 = 48 << 20;
