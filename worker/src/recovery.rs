@@ -29,7 +29,7 @@ pub(crate) enum Recovery {
 
 /// Registers the runner as faulty until its self-test passes.
 pub(crate) async fn recover(runner: &mut Runner, fault: Fault) -> Recovery {
-    let _faulty = runner.context.metrics.faulty(&runner.id);
+    let _faulty = runner.metrics.faulty();
     runner.epoch = epoch_after(runner.epoch);
     let heartbeats = Heartbeats::start(&runner.context, &runner.id, runner.epoch);
     let recovery = repeat_self_test(runner, fault, &heartbeats.draining).await;

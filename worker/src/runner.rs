@@ -15,6 +15,7 @@ use crate::engine;
 use crate::engine::thread::EngineThread;
 use crate::fault::Fault;
 use crate::incarnation::{self, Incarnation, epoch_after};
+use crate::metrics::RunnerMetrics;
 use crate::recovery::{self, Recovery};
 use crate::redis_grace::RedisGrace;
 use crate::runner_models;
@@ -38,6 +39,7 @@ pub struct Runner {
     pub(crate) context: WorkerContext,
     pub(crate) id: RunnerId,
     pub(crate) engine: EngineThread,
+    pub(crate) metrics: RunnerMetrics,
     /// The models that Redis has recorded: outdated after an outage.
     pub(crate) recorded_hints: Vec<Hint>,
     pub(crate) redis_grace: RedisGrace,
@@ -101,8 +103,8 @@ impl Runner {
         let engine = start_engine(&context, &id).await?;
         let options = &context.config.engine;
         let (device, ram) = (options.memory_budget.0, options.ram_budget.0);
-        context.metrics.budgets(&id, device, ram);
         Ok(Self {
+            metrics: context.metrics.of_runner(&id, device, ram),
             recorded_hints: engine.report.hints.clone(),
             redis_grace: RedisGrace::default(),
             probe_bytes: PROBE_BYTES,
@@ -242,7 +244,7 @@ impl Runner {
         // The first heartbeat, which is immediate, corrects this.
         let mut shared_queue = SharedQueueConsumer::Leader;
         loop {
-            self.context.metrics.holds(&self.id, &self.engine.report);
+            self.metrics.holds(&self.engine.report);
             let consumes_shared =
                 claimed_until.is_none() && shared_queue == SharedQueueConsumer::Runners;
             if let Err(lost) = incarnation.consumers.set_shared(consumes_shared).await {

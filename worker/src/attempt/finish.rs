@@ -163,7 +163,7 @@ pub(super) async fn store(
         None => return Stored::RedisUnreachable,
     };
     let evicted = report.left(&runner.recorded_hints).len();
-    context.metrics.evicted(&runner.id, evicted);
+    runner.metrics.evicted(evicted);
     runner.recorded_hints.clone_from(&report.hints);
     attempt.log(finished != Finished::Refused);
     match finished {

@@ -63,7 +63,7 @@ pub(crate) async fn handle_delivery(
         Ok(attempt) => attempt,
         Err(next) => return next,
     };
-    let _busy = context.metrics.busy(&runner.id);
+    let _busy = runner.metrics.busy();
     let run = run::run(&mut attempt, runner, &mut incarnation.consumers).await;
     end(attempt, run, runner, incarnation).await
 }
@@ -111,7 +111,7 @@ async fn end(
         FollowUp::RequeueUncounted => {
             drop(keeper);
             settlement.requeue_uncounted(&job, ended.lease).await;
-            context.metrics.ended(&runner.id, REQUEUED, ended.timings);
+            runner.metrics.ended(REQUEUED, ended.timings);
             return after_run(fault, run.connected);
         }
     }
@@ -121,7 +121,7 @@ async fn end(
         (true, true) => ended.outcome.state().as_str(),
         (true, false) => REQUEUED,
     };
-    context.metrics.ended(&runner.id, outcome, ended.timings);
+    runner.metrics.ended(outcome, ended.timings);
     runner.engine.report = run.report;
     let changed = runner.engine.description != incarnation.description;
     let idle = run.connected && is_healthy && !changed && !context.stop.is_cancelled();

@@ -3,7 +3,7 @@
 mod names;
 pub mod server;
 
-use warmq_metrics::{BuildError, Gauge, Label, Metric, Registry};
+use warmq_metrics::{BuildError, Counter, Gauge, Label, Metric, Registry};
 use warmq_store::RunnerReport;
 use warmq_types::ids::RunnerId;
 use warmq_types::job::Timings;
@@ -22,49 +22,74 @@ impl Metrics {
         Registry::new(&names::METRICS).map(Self)
     }
 
-    /// Shows a runner as busy until the result is dropped.
-    pub(crate) fn busy(&self, runner: &RunnerId) -> Shown {
-        self.shown(&names::BUSY, runner)
+    /// Returns the metrics of a runner with these memory budgets, bytes. To be called once per
+    /// runner.
+    pub(crate) fn of_runner(&self, runner: &RunnerId, device: u64, ram: u64) -> RunnerMetrics {
+        let label = Label::new("runner", runner.to_string());
+        let gauge = |metric: &Metric| self.0.gauge(metric, vec![label.clone()]);
+        let by_tier = |metric: &Metric| {
+            ["device", "ram"].map(|tier| {
+                let tier = Label::from_static_parts("tier", tier);
+                self.0.gauge(metric, vec![label.clone(), tier])
+            })
+        };
+        show(&by_tier(&names::BUDGET_BYTES), [device, ram]);
+        RunnerMetrics {
+            registry: self.0.clone(),
+            busy: gauge(&names::BUSY),
+            faulty: gauge(&names::FAULTY),
+            models: by_tier(&names::MODELS),
+            model_bytes: by_tier(&names::MODEL_BYTES),
+            evictions: self.0.counter(&names::EVICTIONS, vec![label.clone()]),
+            label,
+        }
+    }
+}
+
+/// The metrics of one runner.
+pub(crate) struct RunnerMetrics {
+    registry: Registry,
+    label: Label,
+    busy: Gauge,
+    faulty: Gauge,
+    /// On the device and in RAM.
+    models: [Gauge; 2],
+    model_bytes: [Gauge; 2],
+    evictions: Counter,
+}
+
+impl RunnerMetrics {
+    /// Shows the runner as busy until the result is dropped.
+    pub(crate) fn busy(&self) -> Shown {
+        Shown::new(&self.busy)
     }
 
-    /// Shows a runner as faulty until the result is dropped.
-    pub(crate) fn faulty(&self, runner: &RunnerId) -> Shown {
-        self.shown(&names::FAULTY, runner)
+    /// Shows the runner as faulty until the result is dropped.
+    pub(crate) fn faulty(&self) -> Shown {
+        Shown::new(&self.faulty)
     }
 
-    fn shown(&self, metric: &Metric, runner: &RunnerId) -> Shown {
-        let gauge = self.0.gauge(metric, vec![of(runner)]);
-        gauge.set(1);
-        Shown(gauge)
-    }
-
-    /// Shows a runner's memory budgets, bytes.
-    pub(crate) fn budgets(&self, runner: &RunnerId, device: u64, ram: u64) {
-        self.by_tier(&names::BUDGET_BYTES, runner, [device, ram]);
-    }
-
-    /// Shows the models that a runner holds.
-    pub(crate) fn holds(&self, runner: &RunnerId, report: &RunnerReport) {
+    /// Shows the models that it holds.
+    pub(crate) fn holds(&self, report: &RunnerReport) {
         let counts = [&report.hints, &report.ram_hints].map(|hints| hints.len() as u64);
-        self.by_tier(&names::MODELS, runner, counts);
-        let bytes = [report.memory_bytes, report.ram_bytes];
-        self.by_tier(&names::MODEL_BYTES, runner, bytes);
+        show(&self.models, counts);
+        show(&self.model_bytes, [report.memory_bytes, report.ram_bytes]);
     }
 
-    /// Counts the models that left a runner's device.
-    pub(crate) fn evicted(&self, runner: &RunnerId, models: usize) {
-        let counter = self.0.counter(&names::EVICTIONS, vec![of(runner)]);
-        counter.increment(models as u64);
+    /// Counts the models that left its device.
+    pub(crate) fn evicted(&self, models: usize) {
+        self.evictions.increment(models as u64);
     }
 
     /// Counts an attempt that ended. `outcome`: a state, or `requeued`.
-    pub(crate) fn ended(&self, runner: &RunnerId, outcome: &'static str, timings: Timings) {
-        let labels = vec![of(runner), Label::from_static_parts("outcome", outcome)];
-        self.0.counter(&names::JOBS, labels).increment(1);
+    pub(crate) fn ended(&self, outcome: &'static str, timings: Timings) {
+        let outcome_label = Label::from_static_parts("outcome", outcome);
+        let labels = vec![self.label.clone(), outcome_label];
+        self.registry.counter(&names::JOBS, labels).increment(1);
         if outcome != "succeeded" {
             return;
         }
-        let run = self.0.histogram(&names::RUN, Vec::new());
+        let run = self.registry.histogram(&names::RUN, Vec::new());
         run.record(seconds(timings.run_ms));
         let from = match timings.tier() {
             Tier::Device => return,
@@ -72,21 +97,20 @@ impl Metrics {
             Tier::Disk => "disk",
         };
         let from = vec![Label::from_static_parts("from", from)];
-        let load = self.0.histogram(&names::LOAD, from);
+        let load = self.registry.histogram(&names::LOAD, from);
         load.record(seconds(timings.load_ms));
-    }
-
-    /// Sets a gauge of the device and of RAM.
-    fn by_tier(&self, metric: &Metric, runner: &RunnerId, values: [u64; 2]) {
-        for (tier, value) in ["device", "ram"].into_iter().zip(values) {
-            let labels = vec![of(runner), Label::from_static_parts("tier", tier)];
-            self.0.gauge(metric, labels).set(value as f64);
-        }
     }
 }
 
 /// A gauge at 1; it falls to 0 when dropped.
 pub(crate) struct Shown(Gauge);
+
+impl Shown {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.set(1);
+        Self(gauge.clone())
+    }
+}
 
 impl Drop for Shown {
     fn drop(&mut self) {
@@ -94,8 +118,11 @@ impl Drop for Shown {
     }
 }
 
-fn of(runner: &RunnerId) -> Label {
-    Label::new("runner", runner.to_string())
+/// Sets the gauges of the device and of RAM.
+fn show(gauges: &[Gauge; 2], values: [u64; 2]) {
+    for (gauge, value) in gauges.iter().zip(values) {
+        gauge.set(value as f64);
+    }
 }
 
 fn seconds(ms: u64) -> f64 {
@@ -116,17 +143,17 @@ mod tests {
             memory_bytes: 700,
             ..RunnerReport::default()
         };
-        metrics.budgets(&runner, 1000, 0);
-        metrics.holds(&runner, &report);
-        metrics.evicted(&runner, 2);
-        let busy = metrics.busy(&runner);
+        let shown = metrics.of_runner(&runner, 1000, 0);
+        shown.holds(&report);
+        shown.evicted(2);
+        let busy = shown.busy();
         let timings = Timings {
             load_ms: 3000,
             run_ms: 1500,
             ..Timings::default()
         };
-        metrics.ended(&runner, "succeeded", timings);
-        metrics.ended(&runner, "requeued", timings);
+        shown.ended("succeeded", timings);
+        shown.ended("requeued", timings);
         let page = metrics.0.page();
         for line in [
             "warmq_worker_jobs_total{runner=\"gpu-a\",outcome=\"succeeded\"} 1",
