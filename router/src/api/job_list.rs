@@ -14,7 +14,7 @@ use warmq_types::state::JobState;
 use super::auth::By;
 use super::extract::Query;
 use super::openapi::{OPERATE, Querying};
-use super::parameter::{invalid, parsed, quoted};
+use super::parameter::{invalid, parsed, quoted, some_of};
 use super::{Api, ApiError};
 
 /// Default number of jobs per page.
@@ -75,18 +75,9 @@ impl ListQuery {
 }
 
 fn states(text: Option<&str>) -> Result<Vec<JobState>, ApiError> {
-    let parse = |name: &str| {
-        name.parse::<JobState>().map_err(|_| {
-            let names = JobState::ALL.map(JobState::as_str).join(", ");
-            invalid("state", format!("'{}' is not one of {names}", quoted(name)))
-        })
-    };
-    let mut states = text.map_or(Ok(Vec::new()), |text| {
-        text.split(',').map(parse).collect::<Result<Vec<_>, _>>()
-    })?;
-    states.sort_by_key(|state| state.as_str());
-    states.dedup();
-    Ok(states)
+    text.map_or(Ok(Vec::new()), |text| {
+        some_of("state", text, &JobState::ALL, JobState::as_str)
+    })
 }
 
 pub(super) fn routes() -> OpenApiRouter<Api> {

@@ -16,7 +16,7 @@ use warmq_types::usage::{DailyUsage, UsageGroup, UsageLine, UsageReport, UsageTo
 use super::auth::By;
 use super::extract::Query;
 use super::openapi::{OPERATE, Querying};
-use super::parameter::{invalid, parsed, quoted};
+use super::parameter::{invalid, parsed, quoted, some_of};
 use super::{Api, ApiError};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -91,22 +91,10 @@ fn day(parameter: &str, text: Option<String>) -> Result<Option<NaiveDate>, ApiEr
 }
 
 fn groups(text: Option<&str>) -> Result<Vec<UsageGroup>, ApiError> {
-    let Some(text) = text else {
-        return Ok(UsageGroup::ALL.to_vec());
-    };
-    let parse = |name: &str| {
-        let group = UsageGroup::ALL
-            .into_iter()
-            .find(|group| group.as_str() == name);
-        group.ok_or_else(|| {
-            let names = UsageGroup::ALL.map(UsageGroup::as_str).join(", ");
-            invalid("by", format!("'{}' is not one of {names}", quoted(name)))
-        })
-    };
-    let mut groups = text.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
-    groups.sort();
-    groups.dedup();
-    Ok(groups)
+    let all = UsageGroup::ALL;
+    text.map_or(Ok(all.to_vec()), |text| {
+        some_of("by", text, &all, UsageGroup::as_str)
+    })
 }
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
