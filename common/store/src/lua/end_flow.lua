@@ -10,6 +10,7 @@ redis.call('HSET', KEYS[1], 'flow', ARGV[4], 'timings', ARGV[7])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'output', ARGV[5]) end
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 redis.call('ZREM', KEYS[2], ARGV[1])
-for i = 9, #ARGV, 2 do log(KEYS[4], ARGV[i], ARGV[i + 1], '') end
-end_job(ending_keys(KEYS[1], 3), ARGV[1], ARGV[3], now_ms(), ARGV[8])
+local keys = ending_keys(KEYS[1], 3)
+for i = 9, #ARGV, 2 do log(keys.log, ARGV[i], ARGV[i + 1], '') end
+end_job(keys, ARGV[1], ARGV[3], now_ms(), ARGV[8])
 return 1

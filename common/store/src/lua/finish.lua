@@ -17,8 +17,9 @@ if job[1] == 'running' and job[2] == ARGV[4] then
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'output', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[7]) end
   if ARGV[17] ~= '0' then redis.call('HSET', KEYS[1], 'pictures', ARGV[17]) end
-  log(KEYS[6], ARGV[15], ARGV[16], ARGV[2])
-  end_job(ending_keys(KEYS[1], 5), ARGV[1], ARGV[5], now_ms(), ARGV[9])
+  local keys = ending_keys(KEYS[1], 5)
+  log(keys.log, ARGV[15], ARGV[16], ARGV[2])
+  end_job(keys, ARGV[1], ARGV[5], now_ms(), ARGV[9])
 end
 local runner = redis.call('HMGET', KEYS[2], 'epoch', 'job', 'draining')
 if runner[1] == ARGV[3] then
