@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from . import flux_layout, keyed, lora
-from .tiny import (
+from .shared import (
     CELL,
     ENCODING_SEED,
     HEIGHT,

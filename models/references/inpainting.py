@@ -12,7 +12,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from . import keyed
-from .tiny import (
+from .shared import (
     CELL,
     ENCODING_SEED,
     HEIGHT,

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from . import flux_layout, keyed
-from .tiny import PROMPT
+from .shared import PROMPT
 
 RANK, ALPHA, SCALE = 2, 3.0, 0.8
 PEFT = ("lora_A", "lora_B")

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from . import keyed, lora
 from .inpainting import of_sdxl
-from .tiny import (
+from .shared import (
     CELL,
     ENCODING_SEED,
     HEIGHT,

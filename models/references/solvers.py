@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from . import keyed
 from .inpainting import GUIDANCE
 from .__main__ import TARGET
-from .tiny import CELL, HEIGHT, PROMPT, STEPS, STRENGTH, WIDTH, encoded, generator, quiet
+from .shared import CELL, HEIGHT, PROMPT, STEPS, STRENGTH, WIDTH, encoded, generator, quiet
 
 SEED = 5  # of the noise that some solvers add
 

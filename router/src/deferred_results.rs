@@ -10,7 +10,7 @@ use warmq_types::message::{DeferredResult, Versioned};
 use warmq_types::server_url::ServerUrl;
 
 use crate::finalizer::Finalizer;
-use crate::queue_consumer::QueueConsumer;
+use crate::reconnecting_consumer::ReconnectingConsumer;
 use crate::session_error::SessionError;
 
 const PREFETCH: u16 = 64;
@@ -26,7 +26,7 @@ pub struct DeferredResults {
 impl DeferredResults {
     /// Stores results until `shutdown`, reconnecting as needed.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let ends = QueueConsumer {
+        let ends = ReconnectingConsumer {
             what: "deferred results",
             amqp_url: &self.amqp_url,
             topology: &self.topology,

@@ -21,11 +21,11 @@
 //! | `job_list_trimmer` | removes expired jobs from the list of jobs |
 //! | [`unroutable`] | republishes jobs that found no queue |
 //! | [`readiness`] | checks of servers and storage |
-//! | [`reply`] | replies to AMQP submitters that gave `reply_to` |
+//! | [`amqp_replies`] | replies to AMQP submitters that gave `reply_to` |
 //! | [`webhook`] | webhooks to HTTP submitters that gave a URL |
 //! | `overview` | runners and queues at present, for those who watch |
 //! | [`metrics`] | metrics for Prometheus |
-//! | [`queue_consumer`] | consumes a durable queue, reconnecting as needed |
+//! | [`reconnecting_consumer`] | consumes a durable queue, reconnecting as needed |
 //! | [`session_error`] | errors after which a component reconnects |
 //!
 //! [`run`] starts everything: `startup` connects and builds the parts that `roles` spawn.
@@ -33,6 +33,7 @@
 //! Path of a job: `api` or `submit::amqp` → `submit` → lane → `dispatcher` → claim → runner.
 
 pub mod access;
+pub mod amqp_replies;
 pub mod api;
 pub mod apps;
 pub mod completions;
@@ -47,10 +48,9 @@ pub mod flow;
 pub mod large_json;
 pub mod memory;
 pub mod metrics;
-pub mod queue_consumer;
 pub mod readiness;
+pub mod reconnecting_consumer;
 pub mod reload;
-pub mod reply;
 pub mod routing_config;
 pub mod session_error;
 pub mod submit;

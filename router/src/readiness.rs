@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use warmq_broker::{Publisher, advice};
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 use warmq_types::ids::{AppId, JobId};
 
@@ -59,7 +59,7 @@ impl BrokerLimits {
 pub struct Readiness {
     store: Store,
     publisher: Publisher,
-    artifacts: Artifacts,
+    storage: ObjectStorage,
     limits: BrokerLimits,
     latest: Arc<Mutex<Latest>>,
 }
@@ -112,13 +112,13 @@ impl Readiness {
     pub fn new(
         store: Store,
         publisher: Publisher,
-        artifacts: Artifacts,
+        storage: ObjectStorage,
         limits: BrokerLimits,
     ) -> Self {
         Self {
             store,
             publisher,
-            artifacts,
+            storage,
             limits,
             latest: Arc::default(),
         }
@@ -190,7 +190,7 @@ impl Readiness {
         };
         let app = AppId::parse(PROBE_APP).map_err(|error| failure(error.to_string()))?;
         let name = JobId::generate().to_string();
-        let probe = self.artifacts.probe(&app, &name, PROBE_BYTES);
+        let probe = self.storage.probe(&app, &name, PROBE_BYTES);
         let probed = tokio::time::timeout(CHECK_TIMEOUT, probe).await;
         let probed = probed.map_err(|_| Failure::silent("the storage"))?;
         probed.map_err(|error| failure(error.to_string()))

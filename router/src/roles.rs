@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_process::clock;
 use warmq_store::Store;
 
+use crate::amqp_replies::Replies;
 use crate::api::{self, ApiState};
 use crate::completions::Follower;
 use crate::config::Role;
@@ -20,7 +21,6 @@ use crate::flow::Flows;
 use crate::job_list_trimmer;
 use crate::overview::Overview;
 use crate::reload::Hangups;
-use crate::reply::Replies;
 use crate::startup::Parts;
 use crate::submit::amqp::AmqpSubmissions;
 use crate::unroutable::Unroutable;
@@ -53,8 +53,8 @@ pub(crate) fn spawn_server(parts: &Parts, server: api::Server, tasks: &mut Tasks
             servers.store.clone(),
         ),
         readiness: parts.readiness.clone(),
-        uploads: Uploads::new(servers.artifacts.clone(), config.max_upload_bytes),
-        artifacts: servers.artifacts.clone(),
+        uploads: Uploads::new(servers.storage.clone(), config.max_upload_bytes),
+        storage: servers.storage.clone(),
         signed_urls: parts.signed_urls.clone(),
         hosts: api::Hosts::new(&parts.public_url, config.listen.ip().is_loopback()),
         public_url: parts.public_url.clone(),
@@ -138,7 +138,7 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
     tasks.spawn(deferred_results.run(parts.shutdown.clone()));
     let cleanup = FileCleanup {
         store: servers.store.clone(),
-        artifacts: servers.artifacts.clone(),
+        storage: servers.storage.clone(),
         apps: parts.apps.clone(),
         keep_uploads: config.keep_uploads,
         interval: config.cleanup_interval,
@@ -171,7 +171,7 @@ pub(crate) fn spawn_reply(parts: &Parts, tasks: &mut Tasks) {
         parts.config.servers.amqp_url.clone(),
         parts.servers.topology.clone(),
         parts.signed_urls.clone(),
-        parts.servers.artifacts.clone(),
+        parts.servers.storage.clone(),
     );
     tasks.spawn(replies.run(parts.shutdown.clone()));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use warmq_broker::{DeclareError, Publisher, Topology};
 use warmq_fetch::Fetcher;
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_process::{clock, retry};
 use warmq_store::{Secret, Store};
 
@@ -34,7 +34,7 @@ pub(crate) struct Servers {
     pub(crate) keys: Keyring,
     pub(crate) topology: Topology,
     pub(crate) publisher: Publisher,
-    pub(crate) artifacts: Artifacts,
+    pub(crate) storage: ObjectStorage,
 }
 
 impl Servers {
@@ -67,7 +67,7 @@ impl Servers {
             keys,
             topology,
             publisher,
-            artifacts: Artifacts::open(&servers.storage)?,
+            storage: ObjectStorage::open(&servers.storage)?,
         })
     }
 
@@ -123,7 +123,7 @@ impl Parts {
             servers.topology.clone(),
             apps.clone(),
             submit::Options {
-                artifacts: servers.artifacts.clone(),
+                storage: servers.storage.clone(),
                 signed_urls: signed_urls.clone(),
                 fetcher: fetcher.clone(),
                 max_input_bytes: config.max_body_bytes,
@@ -137,7 +137,7 @@ impl Parts {
             readiness: Readiness::new(
                 servers.store.clone(),
                 servers.publisher.clone(),
-                servers.artifacts.clone(),
+                servers.storage.clone(),
                 limits.clone(),
             ),
             completions: CompletionListener::default(),

@@ -8,7 +8,7 @@ use warmq_broker::{DeadLetter, Message, Publisher, Topology};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::server_url::ServerUrl;
 
-use crate::queue_consumer::QueueConsumer;
+use crate::reconnecting_consumer::ReconnectingConsumer;
 use crate::session_error::SessionError;
 
 const PREFETCH: u16 = 16;
@@ -26,7 +26,7 @@ pub struct Unroutable {
 impl Unroutable {
     /// Republishes jobs until `shutdown`, reconnecting as needed.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let unroutable = QueueConsumer {
+        let unroutable = ReconnectingConsumer {
             what: "what could not be routed",
             amqp_url: &self.amqp_url,
             topology: &self.topology,

@@ -39,7 +39,7 @@ pub(crate) async fn quarantined(system: &System, app: &AppId) -> JobId {
     let registration = registration(app, &"lost".parse().unwrap());
     let Registration { runner, epoch, .. } = &registration;
     store
-        .fleet()
+        .membership()
         .register(&registration, &json!(true), Duration::from_secs(60))
         .await
         .unwrap();
@@ -54,7 +54,7 @@ pub(crate) async fn quarantined(system: &System, app: &AppId) -> JobId {
     started.await.unwrap();
     let loss = store.attempts().mark_lost(app, job.id).await.unwrap();
     assert_eq!(loss.unwrap().attempt, 1);
-    store.fleet().leave(app, runner, *epoch).await.unwrap();
+    store.membership().leave(app, runner, *epoch).await.unwrap();
     let error = JobError::quarantined(1, std::slice::from_ref(runner));
     let body = JobMessage::new(job.clone()).encode().unwrap();
     let letter = DeadLetter {

@@ -199,7 +199,7 @@ async fn register(store: &Store, app: &AppId, runner: &RunnerId) {
     let schema = Value::Object(serde_json::Map::new());
     let lease = Duration::from_secs(60);
     store
-        .fleet()
+        .membership()
         .register(&registration, &schema, lease)
         .await
         .unwrap();

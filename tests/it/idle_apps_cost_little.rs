@@ -107,7 +107,9 @@ async fn heartbeats(store: &Store) {
     for number in 0..APPS {
         let Registration { runner, epoch, .. } = idle_runner(app(number));
         let app = app(number);
-        let heartbeat = store.fleet().heartbeat(&app, &runner, epoch, LEASE, false);
+        let heartbeat = store
+            .membership()
+            .heartbeat(&app, &runner, epoch, LEASE, false);
         let registered = heartbeat.await.unwrap().is_some();
         assert!(registered, "the runner of {app} is registered");
     }
@@ -122,7 +124,7 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     for number in 0..APPS {
         let runner = idle_runner(app(number));
         store
-            .fleet()
+            .membership()
             .register(&runner, &json!({}), LEASE)
             .await
             .unwrap();
@@ -153,11 +155,11 @@ async fn two_hundred_apps_with_an_idle_runner_each_cost_a_router_few_commands() 
     println!(
         "{of_the_router} commands/s by the router, {of_runners} by the heartbeats of its runners"
     );
-    assert_eq!(store.fleet().counts(&app(0)).await.unwrap().live, 1);
+    assert_eq!(store.runners().counts(&app(0)).await.unwrap().live, 1);
 
     // A runner without heartbeats is reaped when its lease lapses, and a new job is placed.
     eventually("the silent runners are removed", 2 * LEASE, async || {
-        let counts = store.fleet().counts(&app(APPS - 1)).await.unwrap();
+        let counts = store.runners().counts(&app(APPS - 1)).await.unwrap();
         (counts.live == 0).then_some(())
     })
     .await
@@ -289,7 +291,7 @@ async fn an_unused_app_is_removed_and_returns_with_its_next_worker() {
     }
     let worker = system.timed_worker("a").await;
     system.replace_router(&["--forget-apps-after", "2s"]).await;
-    let known = async || system.testbed.store().fleet().apps().await.unwrap();
+    let known = async || system.testbed.store().apps_in_use().known().await.unwrap();
     eventually("it is forgotten", TIMEOUT, async || {
         (!known().await.contains(&unused)).then_some(())
     })

@@ -273,7 +273,7 @@ async fn a_runner_may_report_ten_thousand_hints() {
     let lease = Duration::from_secs(60);
     let store = system.testbed.store();
     store
-        .fleet()
+        .membership()
         .register(&giant, &json!({}), lease)
         .await
         .unwrap();
@@ -284,7 +284,7 @@ async fn a_runner_may_report_ten_thousand_hints() {
     assert_eq!(job.runner.unwrap().as_str(), "a");
     system.succeeded(other).await;
     store
-        .fleet()
+        .membership()
         .leave(&app(), &giant.runner, giant.epoch)
         .await
         .unwrap();

@@ -169,24 +169,24 @@ async fn a_draining_runner_leaves_the_jobs_of_the_shared_queue_to_others() {
 #[tokio::test]
 async fn a_drain_concerns_a_process_and_all_its_incarnations() {
     let testbed = Testbed::builder().start().await.unwrap();
-    let (fleet, app) = (testbed.store().fleet(), AppId::parse("a/b").unwrap());
+    let (membership, app) = (testbed.store().membership(), AppId::parse("a/b").unwrap());
     let runner = RunnerId::parse("gpu-1").unwrap();
     let lease = Duration::from_secs(60);
     let register = async |instance: &str, epoch: u64| {
         let mut incarnation = registration(&app, &runner);
         incarnation.instance = instance.to_owned();
         incarnation.epoch = Epoch(epoch);
-        fleet
+        membership
             .register(&incarnation, &json!(true), lease)
             .await
             .unwrap();
     };
     let draining = async |epoch: u64| {
-        let heartbeat = fleet
+        let heartbeat = membership
             .heartbeat(&app, &runner, Epoch(epoch), lease, false)
             .await;
         let is_draining = heartbeat.unwrap().unwrap().is_draining;
-        let listed = fleet.runners(&app).await.unwrap();
+        let listed = testbed.store().runners().list(&app).await.unwrap();
         assert_eq!(
             (listed[0].draining, listed[0].idle),
             (is_draining, !is_draining)
@@ -194,12 +194,12 @@ async fn a_drain_concerns_a_process_and_all_its_incarnations() {
         is_draining
     };
     assert!(
-        !fleet.drain(&app, &runner).await.unwrap(),
+        !membership.drain(&app, &runner).await.unwrap(),
         "it does not exist"
     );
     register("one", 1).await;
     assert!(!draining(1).await);
-    assert!(fleet.drain(&app, &runner).await.unwrap());
+    assert!(membership.drain(&app, &runner).await.unwrap());
     assert!(draining(1).await);
 
     // No dispatcher sends a job to it, and it takes none by itself.
@@ -220,7 +220,7 @@ async fn a_drain_concerns_a_process_and_all_its_incarnations() {
     assert_eq!(feed.availability(&app).await.unwrap(), []);
 
     // It lost its connection to RabbitMQ.
-    fleet.leave(&app, &runner, Epoch(1)).await.unwrap();
+    membership.leave(&app, &runner, Epoch(1)).await.unwrap();
     register("one", 2).await;
     assert!(draining(2).await);
     // Its supervisor started another process.

@@ -151,8 +151,8 @@ async fn min_runners_are_there_before_the_first_job_and_stay() {
         .await;
     assert_eq!(reloaded.status, StatusCode::OK, "{:?}", reloaded.body);
     until_wanted(&system, 0.0).await;
-    let fleet = system.testbed.store().fleet();
-    assert!(fleet.drain(&first.app, &first.id).await.unwrap());
+    let membership = system.testbed.store().membership();
+    assert!(membership.drain(&first.app, &first.id).await.unwrap());
     until_runners(&system, 0).await;
     assert_eq!(hook.starts(), 1);
     system.cleanup().await;

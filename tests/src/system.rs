@@ -294,7 +294,7 @@ impl System {
     /// Returns the live runners of an app.
     pub async fn runners(&self, app: &str) -> Vec<RunnerRecord> {
         let app = AppId::parse(app).unwrap();
-        self.testbed.store().fleet().runners(&app).await.unwrap()
+        self.testbed.store().runners().list(&app).await.unwrap()
     }
 
     /// Waits until all runners of an app are idle.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use warmq_broker::{Publisher, Topology};
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 
 use crate::cancellations::Cancellations;
@@ -70,7 +70,7 @@ pub struct WorkerContext {
     /// Names of queues and exchanges, and their declarations.
     pub topology: Topology,
     /// The storage for files.
-    pub artifacts: Artifacts,
+    pub storage: ObjectStorage,
     /// Fetches the files that inputs name.
     pub file_fetcher: FileFetcher,
     /// What the engines share.

@@ -122,7 +122,7 @@ impl Incarnation {
         .await?;
         context
             .store
-            .fleet()
+            .membership()
             .register(
                 &registration,
                 &description.input_schema,
@@ -145,7 +145,7 @@ impl Incarnation {
         // First, so that the dispatcher sends no further jobs to this queue.
         if let Err(error) = context
             .store
-            .fleet()
+            .membership()
             .leave(&context.config.app, runner, self.epoch)
             .await
         {

@@ -137,10 +137,13 @@ async fn renew_until_lost(
         }
         // False if the runner is no longer registered. It joins again after this job.
         let (runner, epoch) = (&started.runner, started.epoch);
-        let alive =
-            (context.store)
-                .fleet()
-                .heartbeat(app, runner, epoch, context.intervals.lease, true);
+        let alive = (context.store).membership().heartbeat(
+            app,
+            runner,
+            epoch,
+            context.intervals.lease,
+            true,
+        );
         if let Err(error) = alive.await {
             tracing::warn!(%runner, %error, "a heartbeat failed");
         }

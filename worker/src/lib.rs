@@ -17,17 +17,16 @@
 //! | [`fault`] | a fault of a runner |
 //! | `self_test`, `recovery` | a runner's self-test; no jobs until it passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
-//! | [`progress`], [`artifacts`], [`announce`] | progress, output files, the event at the end |
+//! | [`progress`], [`output_files`], [`announce`] | progress, output files, the event at the end |
 //! | [`engine`] | executes jobs: `diffusion`, `upscale`, `cutout`, `http`, `timed` |
 //! | [`metrics`] | what the runners did and hold, for Prometheus |
 //! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
 //!
 //! Path of a job: `consumer` → `attempt` → `start.lua` → stored input, input files → engine thread
-//! → artifacts → `finish.lua` → event → ack. **Invariant:** a message is acknowledged only when its
-//! job's end is announced or a confirmed copy is queued; see `attempt`.
+//! → output files → `finish.lua` → event → ack. **Invariant:** a message is acknowledged only when
+//! its job's end is announced or a confirmed copy is queued; see `attempt`.
 
 pub mod announce;
-pub mod artifacts;
 mod attempt;
 pub mod cancellations;
 pub mod commands;
@@ -41,6 +40,7 @@ pub mod input_files;
 pub mod lease;
 pub mod metrics;
 pub mod model_cache;
+pub mod output_files;
 pub mod progress;
 mod recovery;
 pub mod redis_grace;
@@ -57,7 +57,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_broker::{PublishError, Publisher, Topology};
 use warmq_config::{EXIT_BAD_CONFIG, EXIT_UNAVAILABLE};
 use warmq_fetch::Fetcher;
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_process::retry::until_available;
 use warmq_process::shutdown::Signals;
 use warmq_store::Store;
@@ -187,9 +187,9 @@ async fn connect(
     let (concurrency, hang_grace) = (config.runners.len(), config.hang_grace);
     let shared = engine::Shared::start(&config.engine, concurrency, hang_grace).await?;
     let give_up = give_up_after(signals, config.drain_timeout);
-    let artifacts = Artifacts::open(&servers.storage)?;
+    let storage = ObjectStorage::open(&servers.storage)?;
     let file_fetcher = FileFetcher {
-        artifacts: artifacts.clone(),
+        storage: storage.clone(),
         web: Fetcher::new(config.fetch_allow.clone())?,
         cache: config.lora_cache.clone(),
     };
@@ -197,7 +197,7 @@ async fn connect(
         metrics,
         cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
-        artifacts,
+        storage,
         file_fetcher,
         shared,
         store,

@@ -109,7 +109,11 @@ async fn register(runner: &Runner, report: &FaultReport) {
 
 async fn unregister(runner: &Runner) {
     let (store, app) = (&runner.context.store, &runner.context.config.app);
-    if let Err(error) = store.fleet().leave(app, &runner.id, runner.epoch).await {
+    if let Err(error) = store
+        .membership()
+        .leave(app, &runner.id, runner.epoch)
+        .await
+    {
         tracing::warn!(
             runner = %runner.id, %error,
             "could not unregister the runner: its lease will lapse"
@@ -164,7 +168,7 @@ async fn send_heartbeat(
         ..
     } = context;
     let alive = store
-        .fleet()
+        .membership()
         .heartbeat(&config.app, runner, epoch, intervals.lease, true);
     alive.await.ok().flatten()
 }

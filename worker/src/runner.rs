@@ -325,7 +325,7 @@ impl Runner {
         } = &self.context;
         let heartbeat =
             store
-                .fleet()
+                .membership()
                 .heartbeat(&config.app, &self.id, epoch, intervals.lease, false);
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
             Ok(Ok(heartbeat)) => {

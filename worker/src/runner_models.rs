@@ -34,8 +34,11 @@ pub(crate) async fn take_state(
     if *recorded == report.hints {
         return None;
     }
-    let (fleet, app) = (runner.context.store.fleet(), &runner.context.config.app);
-    let reported = fleet.report(app, (&runner.id, incarnation.epoch), recorded, report);
+    let (membership, app) = (
+        runner.context.store.membership(),
+        &runner.context.config.app,
+    );
+    let reported = membership.report(app, (&runner.id, incarnation.epoch), recorded, report);
     match tokio::time::timeout(HEARTBEAT_TIMEOUT, reported).await {
         Ok(Ok(true)) => recorded.clone_from(&report.hints),
         Ok(Ok(false)) => return Some(IncarnationEnd::Unregistered),
@@ -101,9 +104,9 @@ async fn keep_lease_during(runner: &mut Runner, change: ModelChange, epoch: Epoc
         match tokio::time::timeout(intervals.heartbeat, &mut changed).await {
             Ok(()) => return,
             Err(_) => {
-                let fleet = context.store.fleet();
+                let membership = context.store.membership();
                 let app = &context.config.app;
-                let heartbeat = fleet.heartbeat(app, id, epoch, intervals.lease, true);
+                let heartbeat = membership.heartbeat(app, id, epoch, intervals.lease, true);
                 // A lost lease is noticed when the change is reported.
                 if let Err(error) = heartbeat.await {
                     tracing::warn!(runner = %id, %error, "a heartbeat failed");
@@ -166,8 +169,8 @@ async fn record_catalog(runner: &Runner, incarnation: &mut Incarnation) {
         return;
     }
     let models = incarnation::models(&incarnation.description);
-    let (fleet, app) = (runner.context.store.fleet(), &runner.context.config.app);
-    let recorded = fleet.remember_models(app, &models);
+    let (published, app) = (runner.context.store.published(), &runner.context.config.app);
+    let recorded = published.remember_models(app, &models);
     if let Ok(Ok(())) = tokio::time::timeout(HEARTBEAT_TIMEOUT, recorded).await {
         incarnation.models_recorded = Instant::now();
     }

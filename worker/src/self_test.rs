@@ -59,10 +59,10 @@ pub(crate) async fn diagnose(runner: &mut Runner, epoch: Epoch, fault: &Fault) -
 
 async fn test_storage(runner: &Runner) -> Result<(), Fault> {
     let WorkerContext {
-        artifacts, config, ..
+        storage, config, ..
     } = &runner.context;
     let refused = || Fault::new(FaultKind::Storage, "the storage cannot be written and read");
-    let probe = artifacts.probe(&config.app, runner.id.as_str(), runner.probe_bytes);
+    let probe = storage.probe(&config.app, runner.id.as_str(), runner.probe_bytes);
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(probed) => probed.map_err(|error| refused().because(error)),
         Err(_) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use warmq_objects::{Artifacts, InputError};
+use warmq_objects::{InputError, ObjectStorage};
 use warmq_process::retry::Delays;
 use warmq_types::fault::FaultKind;
 use warmq_types::job::JobSpec;
@@ -23,7 +23,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// [`Failure::Runner`] if the input cannot be read: another runner may reach the storage, or the
 /// object may appear later.
 pub async fn load(
-    artifacts: &Artifacts,
+    storage: &ObjectStorage,
     job: &JobSpec,
     cancel: &CancellationToken,
 ) -> Result<JobSpec, Failure> {
@@ -33,7 +33,7 @@ pub async fn load(
     let loaded = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Failure::Cancelled),
-        loaded = load_with_retries(artifacts, job) => loaded,
+        loaded = load_with_retries(storage, job) => loaded,
     };
     loaded.map_err(|error| {
         let fault = match &error {
@@ -47,10 +47,10 @@ pub async fn load(
     })
 }
 
-async fn load_with_retries(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
+async fn load_with_retries(storage: &ObjectStorage, job: &JobSpec) -> Result<JobSpec, InputError> {
     let mut delays = Delays::reconnect();
     for _ in 1..MAX_READ_ATTEMPTS {
-        match read(artifacts, job).await {
+        match read(storage, job).await {
             Err(error) => {
                 tracing::debug!(job.id = %job.id, %error, "reading a stored input failed")
             }
@@ -58,14 +58,14 @@ async fn load_with_retries(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSp
         }
         tokio::time::sleep(delays.next_delay()).await;
     }
-    read(artifacts, job).await
+    read(storage, job).await
 }
 
-async fn read(artifacts: &Artifacts, job: &JobSpec) -> Result<JobSpec, InputError> {
+async fn read(storage: &ObjectStorage, job: &JobSpec) -> Result<JobSpec, InputError> {
     let Some(stored) = &job.stored_input else {
         return Ok(job.clone());
     };
-    let json = tokio::time::timeout(READ_TIMEOUT, artifacts.load_input(stored));
+    let json = tokio::time::timeout(READ_TIMEOUT, storage.load_input(stored));
     let json = json.await.map_err(|_| InputError::TimedOut {
         seconds: READ_TIMEOUT.as_secs(),
     })??;
@@ -92,23 +92,23 @@ mod tests {
     async fn an_input_that_cannot_be_read_is_the_runners_fault() {
         let folder = std::env::temp_dir().join(format!("warmq-stored-{}", std::process::id()));
         let url = format!("file://{}", folder.display());
-        let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+        let storage = ObjectStorage::open(&url.parse().unwrap()).unwrap();
         let cancel = CancellationToken::new();
         let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), json!({"inline": true}));
-        let loaded = load(&artifacts, &job, &cancel).await.unwrap();
+        let loaded = load(&storage, &job, &cancel).await.unwrap();
         assert_eq!(loaded, job);
 
         let json = Bytes::from_static(b"{\"n\":1}");
-        let stored = artifacts.store_input(&job.app, job.id, json).await.unwrap();
+        let stored = storage.store_input(&job.app, job.id, json).await.unwrap();
         (job.input, job.stored_input) = (Value::Null, Some(stored.clone()));
-        let loaded = load(&artifacts, &job, &cancel).await.unwrap();
+        let loaded = load(&storage, &job, &cancel).await.unwrap();
         assert_eq!(loaded.input, json!({"n": 1}));
 
-        artifacts.delete_input(&stored).await.unwrap();
-        let failed = load(&artifacts, &job, &cancel).await.unwrap_err();
+        storage.delete_input(&stored).await.unwrap();
+        let failed = load(&storage, &job, &cancel).await.unwrap_err();
         assert!(matches!(failed, Failure::Runner(_)), "{failed:?}");
         cancel.cancel();
-        let cancelled = load(&artifacts, &job, &cancel).await.unwrap_err();
+        let cancelled = load(&storage, &job, &cancel).await.unwrap_err();
         assert!(matches!(cancelled, Failure::Cancelled), "{cancelled:?}");
         std::fs::remove_dir_all(folder).unwrap();
     }

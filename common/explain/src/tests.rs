@@ -1,3 +1,5 @@
+//! Sentences for each kind of decision.
+
 use super::*;
 use serde_json::{Value, json};
 use warmq_types::http::Job;

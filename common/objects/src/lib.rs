@@ -7,10 +7,10 @@
 //!
 //! Every call fails if the storage refuses it; `# Errors` names further reasons.
 
-mod artifacts;
 mod error;
+mod storage;
 mod streams;
 
-pub use artifacts::{Artifacts, ListedFile, REFERENCE_PREFIX};
 pub use error::{Error, InputError};
+pub use storage::{ListedFile, ObjectStorage, REFERENCE_PREFIX};
 pub use streams::{FileWriter, StoredFile, WRITE_BUFFER_BYTES};

@@ -1,7 +1,9 @@
 //! Apps in use: those with runners, waiting jobs, or remains to clean up.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use redis::AsyncCommands;
 use warmq_types::ids::AppId;
 
 use super::{AppsInUse, Error, ms};
@@ -10,6 +12,24 @@ use super::{AppsInUse, Error, ms};
 const CHUNK: usize = 500;
 
 impl AppsInUse<'_> {
+    /// Returns the apps with a live or past worker.
+    pub async fn known(self) -> Result<BTreeSet<AppId>, Error> {
+        let names: Vec<String> = self.connection.clone().smembers(self.keys.apps()).await?;
+        Ok(names
+            .iter()
+            .filter_map(|name| AppId::parse(name).ok())
+            .collect())
+    }
+
+    /// Returns whether a worker ever registered for the app.
+    pub async fn is_known(self, app: &AppId) -> Result<bool, Error> {
+        Ok(self
+            .connection
+            .clone()
+            .sismember(self.keys.apps(), app.as_str())
+            .await?)
+    }
+
     /// Returns those of `apps` that need a dispatcher: they have runners, waiting jobs, lost
     /// runners or entries in the outbox. One command covers many apps, since most are idle.
     pub async fn in_use(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use warmq_types::fault::FaultKind;
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 
-use super::fleet::Registration;
+use super::membership::Registration;
 use super::{Error, Faults, RunnerEvent};
 
 /// Another process with the same runner name.
@@ -69,7 +69,7 @@ impl Faults<'_> {
         faulty: &FaultReport,
     ) -> Result<(), Error> {
         let Registration { app, runner, .. } = registration;
-        self.fleet().introduce(registration, schema).await?;
+        self.membership().introduce(registration, schema).await?;
         let mut invocation = self.scripts.register_faulty.prepare_invoke();
         invocation
             .key(self.keys.runner(app, runner))

@@ -4,7 +4,7 @@ use redis::AsyncCommands;
 use warmq_types::hint::{Candidates, Hint};
 use warmq_types::ids::{AppId, RunnerId};
 
-use super::fleet::parse_hints;
+use super::membership::parse_hints;
 use super::{Error, IdleRunners};
 
 impl IdleRunners<'_> {
@@ -62,7 +62,7 @@ impl IdleRunners<'_> {
         model: &Hint,
         runners: Vec<RunnerId>,
     ) -> Result<Vec<RunnerId>, Error> {
-        if !self.fleet().is_model_known(app, model).await? {
+        if !self.published().is_model_known(app, model).await? {
             return Ok(runners);
         }
         let mut pipeline = redis::pipe();

@@ -203,15 +203,15 @@ impl Keys {
     }
 
     /// String: the app that a route chose for a submitter's idempotency key.
-    pub(super) fn sticky_route(
+    pub(super) fn route_choice(
         &self,
         route: &AppId,
         owner: Option<&KeyId>,
         key: &IdempotencyKey,
     ) -> String {
         match owner {
-            None => self.of_app(route, format_args!("sticky_route:{key}")),
-            Some(owner) => self.of_app(route, format_args!("sticky_route@{owner}:{key}")),
+            None => self.of_app(route, format_args!("route_choice:{key}")),
+            Some(owner) => self.of_app(route, format_args!("route_choice@{owner}:{key}")),
         }
     }
 

@@ -20,7 +20,7 @@ impl Leadership<'_> {
     ) -> Result<Vec<bool>, Error> {
         let mut leads = Vec::with_capacity(candidates.len());
         for chunk in candidates.chunks(MAX_APPS) {
-            let mut invocation = self.scripts.lead.prepare_invoke();
+            let mut invocation = self.scripts.take_leadership.prepare_invoke();
             invocation.arg(ms(lease));
             for (app, candidate) in chunk {
                 invocation.key(self.keys.leader(app)).arg(candidate);

@@ -8,7 +8,7 @@
 //! | `jobs`, `record` | records of jobs; parsing a hash into a record |
 //! | `job_list` | lists of jobs, newest first |
 //! | `active_jobs_per_key` | active jobs of each API key, for its quota |
-//! | `sticky_routes` | routes' choices for repeated submissions |
+//! | `route_choices` | routes' choices for repeated submissions |
 //! | `placement`, `attempts` | placement of waiting jobs; start, lease, end and loss of attempts |
 //! | `flows` | flows and the times of their next evaluation |
 //! | `log` | logs of jobs |
@@ -16,7 +16,9 @@
 //! | `cancellation`, `deadlines` | cancellation, expiry |
 //! | `outbox`, `replies`, `webhook_deliveries` | events, replies and webhooks to send |
 //! | `faults` | runners that take no jobs; workers with equal names |
-//! | `fleet`, `idle_runners`, `runner_feed` | runners: registration, idle ones by model, events |
+//! | `membership`, `runners` | registration, heartbeats and removal of runners; lists of them |
+//! | `published` | models and input schemas that workers publish |
+//! | `idle_runners`, `runner_feed` | idle runners by model; events of runners |
 //! | `api_keys` | API keys and their rates |
 //! | `secrets` | shared secrets for signatures |
 //! | `sessions` | logins of browsers |
@@ -26,13 +28,13 @@
 //! | `history`, `waiting` | ends per minute; overviews of waiting and running jobs |
 //! | `usage` | what ended jobs used, per day, key and app |
 //! | `apps_in_use` | apps in use; removal of others |
-//! | `check`, `refusal` | requirements of the server; remedies for its errors |
+//! | `server_check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
 //!
 //! All keys of one app have the hash tag `{app}`, and a script touches one app and the job list,
-//! except `lead.lua`, and `create.lua`, which sets the entry that finds the app of an id. The job
-//! list and reads over many apps need one server, so Redis Cluster is refused. Times are those of
-//! Redis' clock (Unix ms): hosts need not agree.
+//! except `take_leadership.lua`, and `create.lua`, which sets the entry that finds the app of an
+//! id. The job list and reads over many apps need one server, so Redis Cluster is refused. Times
+//! are those of Redis' clock (Unix ms): hosts need not agree.
 //!
 //! Every call that asks Redis fails if it is unreachable; `# Errors` names further reasons.
 
@@ -46,7 +48,6 @@ mod deadlines;
 mod error;
 mod faults;
 mod file_retention;
-mod fleet;
 mod flows;
 mod history;
 mod idle_runners;
@@ -56,14 +57,18 @@ mod keys;
 mod leadership;
 mod log;
 mod maintenance;
+mod membership;
 mod model_changes;
 mod outage_attempts;
 mod outbox;
 mod placement;
+mod published;
 mod record;
 mod refusal;
 mod replies;
+mod route_choices;
 mod runner_feed;
+mod runners;
 mod scaling;
 mod script_reply;
 mod scripts;
@@ -71,7 +76,6 @@ mod secrets;
 mod server_check;
 mod sessions;
 mod stats;
-mod sticky_routes;
 mod subscriptions;
 mod usage;
 mod waiting;
@@ -88,17 +92,18 @@ pub use attempts::{Finish, Finished, Loss, RequeueCause, Start, StartSource};
 pub use cancellation::{CancelOutcome, CancellationStream};
 pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
-pub use fleet::{AppLoad, Counts, Heartbeat, Registration, RunnerReport, SharedQueueConsumer};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
 pub use history::{HISTORY_MINUTES, MinuteCounts};
 pub use job_list::{Before, JobFilter, JobPage, NotACursor};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};
 pub use maintenance::{QueueDepths, QueuedCursor};
+pub use membership::{Heartbeat, Registration, RunnerReport, SharedQueueConsumer};
 pub use outage_attempts::OutageStart;
 pub use placement::{Claim, Unavailable};
 pub use refusal::Refusal;
 pub use runner_feed::{FreeRunner, Ran, RunnerAvailability, RunnerEvent, RunnerEvents};
+pub use runners::{AppLoad, Counts};
 pub use secrets::Secret;
 pub use usage::USAGE_DAYS;
 pub use waiting::{HeldJob, RunningJob, WaitingJob};
@@ -179,11 +184,15 @@ parts! {
     /// Flows, and the times of their next evaluation.
     flows: Flows,
     /// Choices of routes for repeated submissions.
-    sticky_routes: StickyRoutes,
+    route_choices: RouteChoices,
     /// Files that must not be deleted, and the turns of their cleanup.
     file_retention: FileRetention,
     /// Registration, heartbeats, reports and removal of runners.
-    fleet: Fleet,
+    membership: Membership,
+    /// Lists of live runners, and the load of apps.
+    runners: Runners,
+    /// What workers publish about their apps.
+    published: Published,
     /// Runners that take no jobs, and runners with equal names.
     faults: Faults,
     /// Changes of runners' models on request.

@@ -9,7 +9,7 @@ use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::job::Timings;
 
-use super::fleet::parse_hints;
+use super::membership::parse_hints;
 use super::subscriptions::Subscription;
 use super::{Error, RunnerFeed};
 

@@ -1,4 +1,4 @@
-//! Paths into a job's input.
+//! Path of the field of a job's input that is its hint.
 
 use std::fmt;
 use std::str::FromStr;

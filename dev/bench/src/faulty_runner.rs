@@ -135,7 +135,7 @@ impl TestFleet {
         let app = AppId::parse(app)?;
         let store = self.testbed.store();
         let idle = eventually("the runners are idle", IDLE_TIMEOUT, async || {
-            let listed = store.fleet().runners(&app).await.ok()?;
+            let listed = store.runners().list(&app).await.ok()?;
             let idle = listed.iter().filter(|runner| runner.idle).count();
             (idle == runners).then_some(())
         });

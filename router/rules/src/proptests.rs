@@ -1,4 +1,4 @@
-//! What holds of every file without mistakes and every submission.
+//! Properties of all valid `warmq.toml` files and submissions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -10,7 +10,7 @@ use warmq_types::http::Route;
 use warmq_types::ids::AppId;
 use warmq_types::job::{FieldError, JobError};
 
-use super::fleet;
+use super::apps;
 use super::openapi::{Creating, OPERATE};
 use super::{Api, ApiError};
 
@@ -47,6 +47,6 @@ async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, ApiError> {
     })?;
     Ok(Json(Reloaded {
         apps: routing.apps.names().cloned().collect(),
-        routes: fleet::routes(&routing),
+        routes: apps::declared_routes(&routing),
     }))
 }

@@ -49,7 +49,7 @@ async fn show(
     let Path((signature, key)) = path.map_err(|_| no_such_file())?;
     let key = FileKey::parse(&key).ok_or_else(no_such_file)?;
     let lifetime_s = api.signed_urls.check(Use::Read, &key, &signature)?;
-    let found = api.artifacts.read(key.as_str()).await?;
+    let found = api.storage.read(key.as_str()).await?;
     let file = found.ok_or_else(no_such_file)?;
     let kind = kind(key.name());
     let headers = [

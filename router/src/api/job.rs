@@ -14,8 +14,8 @@ use super::job_stream;
 use super::openapi::{Finding, OPERATE};
 use super::owned_job::OwnedJob;
 use super::{Api, ApiError};
+use crate::files::lifetime::expires_s;
 use crate::files::references;
-use crate::files::signed_url::expires_s;
 use crate::finalizer::Cancelled;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {

@@ -9,7 +9,7 @@ use warmq_types::job::{JobError, JobRecord};
 use warmq_types::state::JobState;
 
 use super::ApiError;
-use crate::files::signed_url::expires_s;
+use crate::files::lifetime::expires_s;
 use crate::files::{SignedUrls, references};
 
 /// Returns the app's bare output, the job's error, or an error if it has not ended.

@@ -2,7 +2,7 @@
 //! images, pictures under `/files`, uploads under `/storage`, the dashboard at `/`; and in every
 //! role, for operators: `/healthz`, `/readyz`, `/metrics`.
 
-mod app;
+mod apps;
 mod auth;
 mod config;
 mod cors;
@@ -14,7 +14,6 @@ mod error;
 mod explanation;
 mod extract;
 mod files;
-mod fleet;
 mod health;
 mod history;
 mod hosts;
@@ -26,7 +25,6 @@ mod job_status;
 mod job_stream;
 mod keys;
 mod metrics;
-mod named_runner;
 mod openapi;
 mod overview;
 mod owned_job;
@@ -34,12 +32,11 @@ mod parameter;
 mod proxy;
 mod queue;
 mod run;
-mod runner_drain;
-mod runner_models;
+mod runners;
 mod server;
 mod session;
 mod sse;
-mod status;
+mod status_body;
 mod storage;
 mod submission;
 mod usage;
@@ -52,7 +49,7 @@ use axum::http::Uri;
 use axum::{Extension, Router, middleware};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 
 use crate::access::{Keyring, Right};
@@ -89,7 +86,7 @@ pub(crate) struct ApiState {
     pub(crate) ended: CompletionListener,
     pub(crate) readiness: Readiness,
     pub(crate) dead: DeadLetters,
-    pub(crate) artifacts: Artifacts,
+    pub(crate) storage: ObjectStorage,
     pub(crate) signed_urls: SignedUrls,
     pub(crate) uploads: Uploads,
     /// Host names that are served while no keys exist.
@@ -136,12 +133,10 @@ fn api_routes(api: &Api) -> OpenApiRouter<Api> {
     let with_a_key = (job::routes().merge(job_list::routes()))
         .merge(explanation::routes())
         .merge(usage::routes())
-        .merge(fleet::apps_routes())
-        .merge(app::routes());
-    let watching = (fleet::runners_routes().merge(overview::routes())).merge(history::routes());
+        .merge(apps::routes());
+    let watching = (runners::routes().merge(overview::routes())).merge(history::routes());
     let administering = (dead::routes().merge(keys::routes()).merge(config::routes()))
-        .merge(runner_models::routes())
-        .merge(runner_drain::routes());
+        .merge(runners::changing_routes());
     let own_pages = middleware::from_fn_with_state(api.clone(), cors::own_pages_only);
     let operating = OpenApiRouter::default()
         .merge(guarded(with_a_key, api, Right::Call))

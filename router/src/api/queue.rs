@@ -18,7 +18,7 @@ use super::job_result::{result_response, with_job_headers};
 use super::job_stream::{self, JobStream, JobUpdate};
 use super::openapi::{Finding, Listing, Outcome, QUEUE, Submitting};
 use super::owned_job::OwnedJob;
-use super::status::{StatusView, status_view, waiting};
+use super::status_body::{StatusView, status_view, waiting};
 use super::submission::{INPUT, SubPath, SubmitHeaders, SubmitQuery, SubmitRequest};
 use super::{Api, ApiError, sse};
 use crate::finalizer::Cancelled;

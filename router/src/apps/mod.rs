@@ -4,7 +4,7 @@
 //! Schema of their input, so that the router rejects a bad input at once. The declarations may be
 //! replaced while jobs arrive ([`crate::reload`]), so a submission uses one snapshot of them.
 
-mod load;
+mod load_estimates;
 mod schema;
 
 use std::collections::{BTreeSet, HashMap};
@@ -21,7 +21,7 @@ use warmq_types::ids::AppId;
 use warmq_types::job::FieldError;
 
 use crate::routing_config::RoutingConfig;
-pub(crate) use load::AppLoads;
+pub(crate) use load_estimates::AppLoads;
 use schema::InputSchemas;
 
 /// How long app data from Redis is cached.
@@ -96,11 +96,11 @@ impl AppDirectory {
             return Ok(Some(app(published.clone())));
         }
         let configured = routing.apps.names().any(|name| name == id);
-        if !configured && !self.store.fleet().has_app(id).await? {
+        if !configured && !self.store.apps_in_use().is_known(id).await? {
             return Ok(None);
         }
-        let schema = self.store.fleet().schema(id).await?;
-        let models = self.store.fleet().all_models(id).await?;
+        let schema = self.store.published().schema(id).await?;
+        let models = self.store.published().all_models(id).await?;
         let published = Published {
             schemas: schema.and_then(InputSchemas::compile).map(Arc::new),
             models: models.map(Arc::new),
@@ -112,7 +112,7 @@ impl AppDirectory {
 
     /// Returns all apps of the file and of Redis.
     pub async fn all(&self) -> Result<BTreeSet<AppId>, Error> {
-        let mut apps = self.store.fleet().apps().await?;
+        let mut apps = self.store.apps_in_use().known().await?;
         apps.extend(self.routing().apps.names().cloned());
         Ok(apps)
     }

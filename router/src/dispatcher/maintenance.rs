@@ -69,7 +69,7 @@ impl Maintenance<'_> {
                 (_, lapse) = self.reap().await?;
                 self.mark_lost_jobs().await?;
             }
-            let counts = self.store.fleet().counts(self.app).await?;
+            let counts = self.store.runners().counts(self.app).await?;
             gauges.show(reports.held_work(), counts);
             if counts.queued > 0 {
                 continue;
@@ -95,12 +95,12 @@ impl Maintenance<'_> {
     /// may lapse.
     async fn reap(self) -> Result<(bool, Instant), SessionError> {
         let Self { app, store, .. } = self;
-        let first_lapse = store.fleet().first_lapse(app).await?;
+        let first_lapse = store.membership().first_lapse(app).await?;
         let first_lapse = first_lapse.unwrap_or(RUNNER_LEASE).min(RUNNER_LEASE);
         if !first_lapse.is_zero() {
             return Ok((false, Instant::now() + first_lapse));
         }
-        for runner in store.fleet().reap(app).await? {
+        for runner in store.membership().reap(app).await? {
             tracing::warn!(%app, %runner, "removed a runner: no heartbeat for a whole lease");
         }
         Ok((true, Instant::now() + TICK_INTERVAL))

@@ -2,7 +2,7 @@
 //! of one Redis. Each leaves a file with its id, since it cannot know the jobs of others.
 
 use futures::TryStreamExt;
-use warmq_objects::{Artifacts, Error};
+use warmq_objects::{Error, ObjectStorage};
 
 /// Folder of the ids. No part of a file's key begins with a dot.
 const FOLDER: &str = ".installations";
@@ -13,11 +13,11 @@ pub(super) struct Others(Vec<String>);
 
 impl Others {
     /// Leaves the id, and returns those of others.
-    pub(super) async fn find(artifacts: &Artifacts, id: &str) -> Result<Self, Error> {
-        artifacts
+    pub(super) async fn find(storage: &ObjectStorage, id: &str) -> Result<Self, Error> {
+        storage
             .put_at(&format!("{FOLDER}/{id}"), bytes::Bytes::new())
             .await?;
-        let listed: Vec<_> = artifacts.list(FOLDER).try_collect().await?;
+        let listed: Vec<_> = storage.list(FOLDER).try_collect().await?;
         let ids = listed.into_iter().filter_map(|file| {
             let (_, id) = file.key.rsplit_once('/')?;
             Some(id.to_owned())

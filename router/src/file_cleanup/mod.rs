@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 use warmq_config::KeepFor;
-use warmq_objects::{Artifacts, ListedFile};
+use warmq_objects::{ListedFile, ObjectStorage};
 use warmq_process::retry;
 use warmq_store::{Secret, Store};
 
@@ -35,7 +35,7 @@ const BATCH: usize = 500;
 /// Deletes files while a router runs.
 pub(crate) struct FileCleanup {
     pub(crate) store: Store,
-    pub(crate) artifacts: Artifacts,
+    pub(crate) storage: ObjectStorage,
     pub(crate) apps: AppDirectory,
     pub(crate) keep_uploads: KeepFor,
     pub(crate) interval: Duration,
@@ -93,12 +93,12 @@ impl FileCleanup {
     async fn clean_up(&self) -> Result<Deleted, Error> {
         let secrets = self.store.secrets();
         let id = secrets.secret(Secret::Installation, rand::random()).await?;
-        let others = Others::find(&self.artifacts, &hex::encode(&id[..16])).await?;
+        let others = Others::find(&self.storage, &hex::encode(&id[..16])).await?;
         if let Some(refusal) = others.refusal() {
             return Err(Error::NotAlone(refusal));
         }
         let (mut deleted, mut batch) = (Deleted::default(), Vec::new());
-        let mut files = self.artifacts.list("");
+        let mut files = self.storage.list("");
         while let Some(file) = files.try_next().await? {
             if let Some(owner) = self.old_files_owner(&file) {
                 batch.push((file, owner));
@@ -135,7 +135,7 @@ impl FileCleanup {
             if is_needed {
                 continue;
             }
-            match self.artifacts.delete(&file.key).await {
+            match self.storage.delete(&file.key).await {
                 Ok(()) => {
                     deleted.files += 1;
                     deleted.bytes += file.bytes;

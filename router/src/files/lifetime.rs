@@ -1,10 +1,21 @@
-//! Lifetime of signed URLs that the submitter requests: header `X-Fal-Object-Lifecycle-Preference`.
+//! Lifetime of the signed URLs of a job's files: as its submitter requested by the header
+//! `X-Fal-Object-Lifecycle-Preference`, or a default.
 
 use serde_json::{Value, json};
 use warmq_types::input_schema::write_integers;
+use warmq_types::job::JobRecord;
+
+use super::now_s;
 
 /// Maximum lifetime of a signed URL, s: ten years.
 const MAX_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;
+
+/// Default lifetime of the URLs of a job's files after its end, s.
+const DEFAULT_LIFETIME_S: u64 = 24 * 3600;
+
+/// URLs of the files of a job that has not ended expire at a full hour, so that repeated requests
+/// return the same URL.
+const ROUND_S: u64 = 3600;
 
 /// Parses `{"expiration_duration_seconds": N, …}`, s; `None` if the field is absent. `null`
 /// requests no expiry and yields the maximum, since every signed URL expires. Other fields (fal's
@@ -34,6 +45,18 @@ fn integer(value: &Value) -> Option<u64> {
     let mut value = value.clone();
     write_integers(&json!({"type": "integer"}), &mut value);
     value.as_u64()
+}
+
+/// Returns the expiry of the URLs of a job's files, Unix s: that of its result, or as its submitter
+/// requested. Constant after the job's end, so that caches recognize the URLs.
+pub fn expires_s(record: &JobRecord) -> u64 {
+    let spec = &record.spec;
+    let lifetime_s = spec.links_s.or(spec.retention_s);
+    let from_s = match record.finished_ms {
+        Some(finished_ms) => finished_ms.div_ceil(1000),
+        None => now_s().next_multiple_of(ROUND_S),
+    };
+    from_s.saturating_add(lifetime_s.unwrap_or(DEFAULT_LIFETIME_S))
 }
 
 #[cfg(test)]

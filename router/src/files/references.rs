@@ -9,7 +9,7 @@ use warmq_objects::REFERENCE_PREFIX;
 use warmq_types::job::{FieldError, JobRecord};
 use warmq_types::message::outcome_body;
 
-use super::signed_url::expires_s;
+use super::lifetime::expires_s;
 use super::{FileKey, SignedUrls};
 
 /// Scheme of references.

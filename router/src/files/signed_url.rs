@@ -11,16 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use url::Url;
-use warmq_types::job::JobRecord;
 
 use super::{FileKey, now_s};
-
-/// Default lifetime of the URLs of a job's files after its end, s.
-const DEFAULT_LIFETIME_S: u64 = 24 * 3600;
-
-/// URLs of the files of a job that has not ended expire at a full hour, so that repeated requests
-/// return the same URL.
-const ROUND_S: u64 = 3600;
 
 /// Maximum length of a signed URL, bytes.
 const MAX_BYTES: usize = 4096;
@@ -182,18 +174,6 @@ impl SignedUrls {
         let text = format!("{}\n{expires_s}\n{key}", what.name());
         Hmac::clone(&self.mac).chain_update(text)
     }
-}
-
-/// Returns the expiry of the URLs of a job's files, Unix s: that of its result, or as its submitter
-/// requested. Constant after the job's end, so that caches recognize the URLs.
-pub fn expires_s(record: &JobRecord) -> u64 {
-    let spec = &record.spec;
-    let lifetime_s = spec.links_s.or(spec.retention_s);
-    let from_s = match record.finished_ms {
-        Some(finished_ms) => finished_ms.div_ceil(1000),
-        None => now_s().next_multiple_of(ROUND_S),
-    };
-    from_s.saturating_add(lifetime_s.unwrap_or(DEFAULT_LIFETIME_S))
 }
 
 #[cfg(test)]

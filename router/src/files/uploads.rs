@@ -12,7 +12,7 @@ use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use futures::StreamExt;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use warmq_objects::{Artifacts, FileWriter};
+use warmq_objects::{FileWriter, ObjectStorage};
 
 use super::{FileKey, names};
 
@@ -68,17 +68,14 @@ pub(crate) struct Part {
 /// A cheap handle for storing uploads.
 #[derive(Clone)]
 pub(crate) struct Uploads {
-    artifacts: Artifacts,
+    storage: ObjectStorage,
     max_bytes: u64,
 }
 
 impl Uploads {
     /// Returns a handle for files of at most `max_bytes` each.
-    pub(crate) fn new(artifacts: Artifacts, max_bytes: u64) -> Self {
-        Self {
-            artifacts,
-            max_bytes,
-        }
+    pub(crate) fn new(storage: ObjectStorage, max_bytes: u64) -> Self {
+        Self { storage, max_bytes }
     }
 
     /// Returns a key for a new file of this name and content type.
@@ -104,7 +101,7 @@ impl Uploads {
         incoming: &mut Incoming,
     ) -> Result<(), UploadError> {
         incoming.check_announced()?;
-        let mut file = self.artifacts.write(key.as_str()).await?;
+        let mut file = self.storage.write(key.as_str()).await?;
         loop {
             match incoming.next().await {
                 Ok(Some(piece)) => file.write(&piece).await?,
@@ -136,7 +133,7 @@ impl Uploads {
         let collected = incoming.collect().await;
         incoming.drain(&collected).await;
         let part_key = part_key(key, number);
-        Ok(self.artifacts.put_at(&part_key, collected?.into()).await?)
+        Ok(self.storage.put_at(&part_key, collected?.into()).await?)
     }
 
     /// Joins a file's parts, listed in any order: fal's Python client lists them as they arrived.
@@ -156,14 +153,14 @@ impl Uploads {
         }
         match self.join(key, &parts).await {
             Ok(()) => {}
-            Err(UploadError::PartMissing(_)) if self.artifacts.has(key.as_str()).await? => {
+            Err(UploadError::PartMissing(_)) if self.storage.has(key.as_str()).await? => {
                 return Ok(());
             }
             Err(error) => return Err(error),
         }
         for part in parts {
             let part_key = part_key(key, part.part_number);
-            if let Err(error) = self.artifacts.delete(&part_key).await {
+            if let Err(error) = self.storage.delete(&part_key).await {
                 tracing::warn!(%error, file.key = part_key, "could not delete a part of an upload");
             }
         }
@@ -171,7 +168,7 @@ impl Uploads {
     }
 
     async fn join(&self, key: &FileKey, parts: &[Part]) -> Result<(), UploadError> {
-        let mut file = self.artifacts.write(key.as_str()).await?;
+        let mut file = self.storage.write(key.as_str()).await?;
         match self.join_into(&mut file, key, parts).await {
             Ok(()) => Ok(file.finish().await?),
             Err(error) => {
@@ -191,7 +188,7 @@ impl Uploads {
         for part in parts {
             let missing = || UploadError::PartMissing(part.part_number);
             let part_key = part_key(key, part.part_number);
-            let mut found = self.artifacts.read(&part_key).await?.ok_or_else(missing)?;
+            let mut found = self.storage.read(&part_key).await?.ok_or_else(missing)?;
             if found.tag != part.etag.trim_matches('"') {
                 return Err(missing());
             }
@@ -290,15 +287,15 @@ mod tests {
         fn new(max_bytes: u64) -> Self {
             let folder = std::env::temp_dir().join(format!("warmq-uploads-{}", JobId::generate()));
             let url = format!("file://{}", folder.display());
-            let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+            let storage = ObjectStorage::open(&url.parse().unwrap()).unwrap();
             Self {
-                uploads: Uploads::new(artifacts, max_bytes),
+                uploads: Uploads::new(storage, max_bytes),
                 folder,
             }
         }
 
         async fn content(&self, key: &FileKey) -> Option<Bytes> {
-            self.uploads.artifacts.get(key.as_str()).await.unwrap()
+            self.uploads.storage.get(key.as_str()).await.unwrap()
         }
 
         /// Counts the files, including parts and incomplete ones.

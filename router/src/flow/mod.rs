@@ -39,7 +39,7 @@ use warmq_types::state::JobState;
 use crate::apps::AppDirectory;
 use crate::finalizer::Finalizer;
 use crate::metrics::Metrics;
-use crate::queue_consumer::QueueConsumer;
+use crate::reconnecting_consumer::ReconnectingConsumer;
 use crate::session_error::SessionError;
 use crate::submit::Submitter;
 use evaluator::{Evaluator, StepPublish};
@@ -101,7 +101,7 @@ impl Flows {
 
     /// Evaluates flows on events until `shutdown`, reconnecting as needed.
     pub(crate) async fn follow_events(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let events = QueueConsumer {
+        let events = ReconnectingConsumer {
             what: "events of flows",
             amqp_url: &self.amqp_url,
             topology: &self.topology,

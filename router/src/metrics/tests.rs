@@ -1,3 +1,5 @@
+//! Metrics that a scrape returns.
+
 use warmq_policy::work::HeldWork;
 use warmq_store::{Counts, FreeRunner, Ran, RunnerEvent};
 use warmq_types::fault::FaultKind;

@@ -84,7 +84,7 @@ impl Overview {
     }
 
     async fn runners(&self, apps: &[AppId]) -> Result<Vec<RunnerOverview>, Error> {
-        let records = self.store.fleet().runners_of(apps).await?;
+        let records = self.store.runners().list_of(apps).await?;
         let jobs = records.iter();
         let jobs: Vec<(AppId, JobId)> = jobs
             .filter_map(|runner| Some((runner.app.clone(), runner.job?)))

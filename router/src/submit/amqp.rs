@@ -14,15 +14,15 @@ use warmq_types::server_url::ServerUrl;
 
 use super::{Submission, SubmitError, Submitter};
 use crate::access::Caller;
-use crate::queue_consumer::QueueConsumer;
-use crate::reply::{self, ReplySender};
+use crate::amqp_replies::{self, ReplySender};
+use crate::reconnecting_consumer::ReconnectingConsumer;
 use crate::session_error::SessionError;
 
 /// Submissions processed at once.
 const PREFETCH: u16 = 64;
 
 /// Prefixes of allowed reply queues; any other queue could belong to another program.
-const REPLY_PREFIXES: [&str; 2] = [reply::DIRECT, "reply."];
+const REPLY_PREFIXES: [&str; 2] = [amqp_replies::DIRECT, "reply."];
 
 /// Consumer of the submissions queue.
 pub(crate) struct AmqpSubmissions {
@@ -52,7 +52,7 @@ impl AmqpSubmissions {
 
     /// Consumes until `shutdown`, reconnecting as needed.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let submissions = QueueConsumer {
+        let submissions = ReconnectingConsumer {
             what: "submissions",
             amqp_url: &self.amqp_url,
             topology: &self.topology,

@@ -1,7 +1,7 @@
 //! Large inputs in the object storage.
 
 use serde_json::Value;
-use warmq_objects::{Artifacts, InputError};
+use warmq_objects::{InputError, ObjectStorage};
 use warmq_types::job::{JobSpec, MAX_INLINE_INPUT_BYTES, StoredInput};
 
 use super::SubmitError;
@@ -10,13 +10,13 @@ use crate::large_json::{LargeJson, LargeJsonPermit};
 /// A cheap handle on the stored inputs.
 #[derive(Clone)]
 pub(crate) struct InputStore {
-    artifacts: Artifacts,
+    storage: ObjectStorage,
     large: LargeJson,
 }
 
 impl InputStore {
-    pub(super) fn new(artifacts: Artifacts, large: LargeJson) -> Self {
-        Self { artifacts, large }
+    pub(super) fn new(storage: ObjectStorage, large: LargeJson) -> Self {
+        Self { storage, large }
     }
 
     /// Replaces an input that is too large for messages and records by a reference to an object.
@@ -36,7 +36,7 @@ impl InputStore {
         });
         drop(permit);
         if let Some(json) = json {
-            let stored = self.artifacts.store_input(&job.app, job.id, json.into());
+            let stored = self.storage.store_input(&job.app, job.id, json.into());
             job.stored_input = Some(stored.await?);
         }
         Ok(())
@@ -47,7 +47,7 @@ impl InputStore {
         let Some(stored) = &job.stored_input else {
             return Ok(());
         };
-        let json = self.artifacts.load_input(stored).await?;
+        let json = self.storage.load_input(stored).await?;
         let permit = self.large.permit(json.len()).await;
         let read = permit.run(|| serde_json::from_slice(&json));
         job.input = read.map_err(|_| InputError::Damaged {
@@ -59,7 +59,7 @@ impl InputStore {
     /// Deletes an input that no job refers to: its submission was refused, or is a repetition.
     pub(super) async fn delete(&self, stored: Option<StoredInput>) {
         if let Some(stored) = stored
-            && let Err(error) = self.artifacts.delete_input(&stored).await
+            && let Err(error) = self.storage.delete_input(&stored).await
         {
             tracing::warn!(%error, file.key = stored.key, "could not delete an unused input");
         }

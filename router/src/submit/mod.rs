@@ -28,7 +28,7 @@ mod target;
 
 use warmq_broker::{Publisher, Topology};
 use warmq_fetch::Fetcher;
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 use warmq_types::ids::AppId;
 use warmq_types::job::JobSpec;
@@ -70,7 +70,7 @@ pub(crate) struct Submitter {
 
 /// What a [`Submitter`] needs besides the servers.
 pub(crate) struct Options {
-    pub(crate) artifacts: Artifacts,
+    pub(crate) storage: ObjectStorage,
     pub(crate) signed_urls: SignedUrls,
     /// Checks webhook URLs.
     pub(crate) fetcher: Fetcher,
@@ -90,7 +90,7 @@ impl Submitter {
         let finalizer = Finalizer::new(store.clone(), publisher.clone(), topology.clone());
         let quota = Quota::new(store.clone());
         let targets = TargetResolver::new(apps.clone(), store.clone());
-        let inputs = InputStore::new(options.artifacts, options.large.clone());
+        let inputs = InputStore::new(options.storage, options.large.clone());
         let jobs = JobWriter::new(store.clone(), publisher, topology, inputs.clone());
         Self {
             admission: Admission {

@@ -89,7 +89,7 @@ impl TargetResolver {
             .is_some_and(|model| !target.app.lists(model))
         {
             // What is known of the app may be older than its newest runner.
-            let listed = self.store.fleet().all_models(&target.id).await?;
+            let listed = self.store.published().all_models(&target.id).await?;
             require_listed(job, &target.app, listed.as_ref())?;
         }
         Ok(prepared)
@@ -165,7 +165,7 @@ impl TargetResolver {
     ) -> Result<Resolved, SubmitError> {
         let retention_s = routing.config(&resolved.app).retention.as_secs();
         let holder = (job.owner.as_ref(), key);
-        let routes = self.store.sticky_routes();
+        let routes = self.store.route_choices();
         let first = (routes.choose(&job.app, holder, &resolved.app, retention_s)).await?;
         if first == resolved.app {
             return Ok(resolved);

@@ -35,7 +35,7 @@ use warmq_types::server_url::ServerUrl;
 
 use crate::files::{SignedUrls, references};
 use crate::metrics::Metrics;
-use crate::queue_consumer::QueueConsumer;
+use crate::reconnecting_consumer::ReconnectingConsumer;
 use crate::session_error::SessionError;
 use notice::Notice;
 use per_host_limit::PerHostLimit;
@@ -85,7 +85,7 @@ impl Webhooks {
     /// Delivers until `shutdown`, reconnecting as needed.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let limit = PerHostLimit::new(MAX_PER_HOST);
-        let webhooks = QueueConsumer {
+        let webhooks = ReconnectingConsumer {
             what: "webhooks to deliver",
             amqp_url: &self.amqp_url,
             topology: &self.topology,

@@ -1,4 +1,4 @@
-//! What lists cost: pages among few and many jobs, and memory per job.
+//! Cost of a page of the job list: independent of the number of jobs.
 
 use futures::{StreamExt, stream};
 use serde_json::json;

@@ -5,7 +5,7 @@
 //! | `pages` | complete pages while jobs arrive, run and expire |
 //! | `filters` | each filter, their combinations, mistakes in them |
 //! | `callers` | which jobs a key sees |
-//! | `cost` | what a page costs among 50,000 jobs, and what a listed job costs |
+//! | `cost` | what a page costs among 6,000 and 50,000 jobs |
 
 mod callers;
 mod cost;

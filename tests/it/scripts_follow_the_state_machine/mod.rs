@@ -181,7 +181,7 @@ fn runner(number: usize) -> RunnerId {
 async fn join(store: &Store, app: &AppId, number: usize) -> RunnerId {
     let registration = registration(app, &runner(number));
     store
-        .fleet()
+        .membership()
         .register(&registration, &Value::Bool(true), Duration::from_secs(600))
         .await
         .unwrap();

@@ -45,10 +45,10 @@ async fn register(system: &System, app: &AppId) {
             ..registration(app, &id)
         }
     };
-    let fleet = system.testbed.store().fleet();
+    let membership = system.testbed.store().membership();
     let registered = (0..RUNNERS).map(async |n| {
         let lease = Duration::from_secs(600);
-        fleet
+        membership
             .register(&runner(n), &json!(true), lease)
             .await
             .unwrap();
@@ -120,8 +120,8 @@ async fn five_hundred_runners_are_scrolled_and_filtered() {
         ..RunnerReport::default()
     };
     let changed = ("gpu-499".parse().unwrap(), Epoch(1));
-    let fleet = system.testbed.store().fleet();
-    let registered = fleet
+    let membership = system.testbed.store().membership();
+    let registered = membership
         .report(&app, (&changed.0, changed.1), &[], &report)
         .await;
     assert!(registered.unwrap());
@@ -137,7 +137,11 @@ async fn five_hundred_runners_are_scrolled_and_filtered() {
         .await;
     // A runner that leaves loses its row without a reload.
     let (runner, store) = ("gpu-123".parse().unwrap(), system.testbed.store());
-    store.fleet().leave(&app, &runner, Epoch(1)).await.unwrap();
+    store
+        .membership()
+        .leave(&app, &runner, Epoch(1))
+        .await
+        .unwrap();
     browser.shows("No runner matches").await;
     browser.has_no_errors().await;
     browser.close().await;

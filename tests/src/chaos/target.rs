@@ -151,7 +151,7 @@ impl Target {
         else {
             return None;
         };
-        let runners = testbed.store().fleet().runners(worker.app()).await.ok()?;
+        let runners = testbed.store().runners().list(worker.app()).await.ok()?;
         let mut runners = runners.into_iter();
         runners.find(|runner| runner.id == *worker.runner())?.job
     }

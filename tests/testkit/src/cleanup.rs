@@ -39,12 +39,12 @@ impl Remains {
     pub(crate) async fn delete(self) -> Result<(), Error> {
         let store = Store::connect(&self.redis_url, self.namespace.clone()).await?;
         let topology = Topology::new(self.namespace.clone(), QueueType::default());
-        let mut apps = store.fleet().apps().await?;
+        let mut apps = store.apps_in_use().known().await?;
         apps.extend(self.apps.iter().cloned());
         let mut queues = base_queues(&topology);
         for app in &apps {
             queues.extend(app_queues(&topology, app));
-            for runner in store.fleet().runners(app).await? {
+            for runner in store.runners().list(app).await? {
                 queues.push(topology.runner_queue(&runner.id, runner.epoch));
             }
         }

@@ -249,7 +249,7 @@ impl Testbed {
         let wanted = usize::try_from(options.concurrency.max(1)).unwrap_or(usize::MAX);
         let runners = process
             .ready(worker::READY_TIMEOUT, async |_| {
-                let mut runners = self.store.fleet().runners(&app).await.ok()?;
+                let mut runners = self.store.runners().list(&app).await.ok()?;
                 runners.retain(|runner| runner.pid == pid);
                 (runners.len() >= wanted).then_some(runners)
             })

@@ -28,7 +28,7 @@ async fn cleanup_leaves_no_queue_and_no_key() {
         .unwrap();
     testbed
         .store()
-        .fleet()
+        .membership()
         .register(&runner, &"{}".into(), minute)
         .await
         .unwrap();
@@ -36,7 +36,15 @@ async fn cleanup_leaves_no_queue_and_no_key() {
     testbed.store().jobs().create(&job).await.unwrap();
     testbed.cleanup().await.unwrap();
     assert!(testbed.store().jobs().job(job.id).await.unwrap().is_none());
-    assert!(testbed.store().fleet().apps().await.unwrap().is_empty());
+    assert!(
+        testbed
+            .store()
+            .apps_in_use()
+            .known()
+            .await
+            .unwrap()
+            .is_empty()
+    );
     for gone in [
         queue,
         topology.submissions_queue(),

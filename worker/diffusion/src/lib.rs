@@ -52,6 +52,7 @@ mod hugging_face;
 mod latents;
 mod lora;
 mod manifest;
+mod mask;
 mod memory;
 mod model_paths;
 mod networks;
@@ -81,8 +82,9 @@ pub use manifest::{
     ImageSizes, Manifest, Networks, PredictionType, SchedulerSpec, SdSpec, SdxlSpec, SigmaSpacing,
     T5Spec, TextSpec, TimestepSpacing, TokenizerSpec, UNetSpec, UniPcSolver, UniPcSpec, VaeSpec,
 };
+pub use mask::Mask;
 pub use memory::Memory;
-pub use picture::{Mask, Picture};
+pub use picture::Picture;
 pub use pipeline::{EncodedPrompts, LoadStep, Observer, Part, Pipeline, Start, WeightSizes};
 pub use random_weights::write_random_weights;
 pub use request::{Lora, Request, Workload};

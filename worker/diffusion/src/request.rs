@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use crate::error::Error;
 use crate::latents::Latents;
 use crate::manifest::Manifest;
-use crate::picture::{Mask, Picture};
+use crate::mask::Mask;
+use crate::picture::Picture;
 use crate::scheduler::SchedulerKind;
 
 /// A request. `None` takes the model's default.

@@ -173,7 +173,7 @@ async fn with_recorded_faults(context: &WorkerContext, message: JobMessage) -> J
 
 /// Returns the number of healthy runners, or the limit if Redis is unreachable.
 async fn healthy_runners(context: &WorkerContext) -> usize {
-    let counts = context.store.fleet().counts(&context.config.app);
+    let counts = context.store.runners().counts(&context.config.app);
     match tokio::time::timeout(QUERY_TIMEOUT, counts).await {
         Ok(Ok(counts)) => usize::try_from(counts.live.saturating_sub(counts.faulty)).unwrap_or(0),
         _ => MAX_FAULTS_PER_KIND,

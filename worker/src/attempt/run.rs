@@ -12,7 +12,6 @@ use warmq_types::job::{JobError, JobSpec, Timings};
 use warmq_types::retry_tier::RetryTier;
 
 use super::Attempt;
-use crate::artifacts::{self, StoreError};
 use crate::consumer::Consumers;
 use crate::context::WorkerContext;
 use crate::engine::thread::{Done, EngineThread};
@@ -20,6 +19,7 @@ use crate::engine::{Failure, Produced};
 use crate::fault::Fault;
 use crate::input_files;
 use crate::lease::StartedAttempt;
+use crate::output_files::{self, StoreError};
 use crate::progress::ProgressReporter;
 use crate::runner::{Runner, wait_until};
 use crate::stored_input;
@@ -173,7 +173,7 @@ async fn fetch_then_run(
     cancel: &CancellationToken,
 ) -> Result<Done, Fault> {
     let fetched = async {
-        let mut job = stored_input::load(&context.artifacts, spec, cancel).await?;
+        let mut job = stored_input::load(&context.storage, spec, cancel).await?;
         if engine.description.inlines_files {
             context.file_fetcher.inline(&mut job, cancel).await?;
         }
@@ -203,7 +203,7 @@ async fn store_files(attempt: &Attempt<'_>, produced: Produced, probe_bytes: &mu
     let key = attempt_key(*attempt.keeper.lease().borrow(), &attempt.started);
     let stored = tokio::select! {
         biased;
-        stored = artifacts::store_files(&context.artifacts, job, &key, produced) => stored,
+        stored = output_files::store_files(&context.storage, job, &key, produced) => stored,
         () = after_drain(context) => return RunEnd::Stopped,
     };
     let error = match stored {

@@ -144,7 +144,7 @@ async fn belongs_elsewhere(runner: &Runner, job: &JobSpec) -> bool {
     if models.is_empty() || models.iter().any(|model| model == hint.as_str()) {
         return false;
     }
-    let known = (runner.context.store.fleet()).is_model_known(&job.app, hint);
+    let known = (runner.context.store.published()).is_model_known(&job.app, hint);
     let known = tokio::time::timeout(CATALOG_TIMEOUT, known).await;
     !matches!(known, Ok(Ok(false)))
 }

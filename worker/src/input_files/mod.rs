@@ -29,7 +29,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use warmq_fetch::Fetcher;
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_process::retry::Delays;
 use warmq_types::fault::FaultKind;
 use warmq_types::job::{JobError, JobSpec};
@@ -95,7 +95,7 @@ pub fn need_io(job: &JobSpec, fields: &[FileField]) -> bool {
 #[derive(Clone)]
 pub struct FileFetcher {
     /// The storage.
-    pub artifacts: Artifacts,
+    pub storage: ObjectStorage,
     /// The HTTP client for users' URLs.
     pub web: Fetcher,
     /// Large files.
@@ -198,7 +198,7 @@ impl FileFetcher {
         let mut delays = Delays::reconnect();
         let mut attempt = 1;
         loop {
-            match self.artifacts.get_at_most(key, max_bytes).await {
+            match self.storage.get_at_most(key, max_bytes).await {
                 Ok(found) => return found.ok_or(Error::NotFound),
                 Err(warmq_objects::Error::TooLarge { .. }) => {
                     return Err(Error::TooLarge { max_bytes });

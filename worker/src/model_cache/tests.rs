@@ -1,3 +1,5 @@
+//! Loads, evictions and memory of the model cache.
+
 use std::cell::Cell;
 
 use proptest::prelude::*;

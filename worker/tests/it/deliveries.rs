@@ -221,7 +221,7 @@ async fn a_runner_that_redis_forgot_joins_again() {
     let first = world.runner("a").await.unwrap();
     let store = world.testbed.store();
     store
-        .fleet()
+        .membership()
         .leave(&world.app, &first.id, first.epoch)
         .await
         .unwrap();

@@ -96,7 +96,7 @@ async fn a_worker_whose_storage_fails_at_start_is_listed_with_the_reason_and_joi
     let counts = world
         .testbed
         .store()
-        .fleet()
+        .runners()
         .counts(&world.app)
         .await
         .unwrap();
@@ -106,7 +106,7 @@ async fn a_worker_whose_storage_fails_at_start_is_listed_with_the_reason_and_joi
     let counts = world
         .testbed
         .store()
-        .fleet()
+        .runners()
         .counts(&world.app)
         .await
         .unwrap();
@@ -183,8 +183,8 @@ async fn a_faulty_runner_can_be_drained() {
     break_storage(&world, true);
     world.share("", picture()).await;
     let faulty = world.faulty("a").await;
-    let fleet = world.testbed.store().fleet();
-    assert!(fleet.drain(&world.app, &faulty.id).await.unwrap());
+    let membership = world.testbed.store().membership();
+    assert!(membership.drain(&world.app, &faulty.id).await.unwrap());
     worker.ended().await.unwrap();
     assert!(world.runner("a").await.is_none());
     world.end([]).await;

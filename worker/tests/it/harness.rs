@@ -177,8 +177,8 @@ impl World {
         let runners = self
             .testbed
             .store()
-            .fleet()
-            .runners(&self.app)
+            .runners()
+            .list(&self.app)
             .await
             .unwrap();
         runners

@@ -55,7 +55,7 @@ async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
     let store = world.testbed.store();
     let schema = serde_json::json!({});
     store
-        .fleet()
+        .membership()
         .register(&killed, &schema, lease)
         .await
         .unwrap();

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use warmq_broker::Topology;
 use warmq_config::ByteSize;
 use warmq_diffusion::{Catalog, Pipeline};
-use warmq_objects::{Artifacts, REFERENCE_PREFIX};
+use warmq_objects::{ObjectStorage, REFERENCE_PREFIX};
 use warmq_process::clock::unix_ms;
 use warmq_store::{FreeRunner, Registration, RunnerEvent, RunnerReport};
 use warmq_types::hint::Hint;
@@ -66,7 +66,7 @@ async fn a_job_from_the_shared_queue_waits_the_longer_for_a_runner_with_its_mode
     };
     let (store, lease) = (world.testbed.store(), Duration::from_secs(60));
     store
-        .fleet()
+        .membership()
         .register(&owner, &json!({}), lease)
         .await
         .unwrap();
@@ -108,13 +108,13 @@ async fn a_prompt_becomes_a_stored_png_and_the_model_becomes_a_hint() {
             (&image["width"], &image["content_type"]),
             (&json!(64), &json!("image/png"))
         );
-        let artifacts = Artifacts::open(&world.config("a").servers.storage).unwrap();
+        let storage = ObjectStorage::open(&world.config("a").servers.storage).unwrap();
         let key = image["url"]
             .as_str()
             .unwrap()
             .strip_prefix(REFERENCE_PREFIX)
             .unwrap();
-        pictures.push(artifacts.get(key).await.unwrap().unwrap());
+        pictures.push(storage.get(key).await.unwrap().unwrap());
     }
     assert!(pictures[0].starts_with(b"\x89PNG"));
     assert_eq!(pictures[0], pictures[1], "the same seed draws the same");
@@ -303,7 +303,7 @@ async fn serve(file: Vec<u8>, requests: usize) -> String {
 async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
     let world = World::new().await;
     let worker = worker_that_reaches(&world, shipped_models(), "127.0.0.1").await;
-    let artifacts = Artifacts::open(&world.config("a").servers.storage).unwrap();
+    let storage = ObjectStorage::open(&world.config("a").servers.storage).unwrap();
     let drawn = world
         .share("shapes", json!({"prompt": "a red circle", "steps": 4}))
         .await;
@@ -314,7 +314,7 @@ async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
         .unwrap();
     let reference = output["images"][0]["url"].as_str().unwrap();
     let key = reference.strip_prefix(REFERENCE_PREFIX).unwrap();
-    let file = artifacts.get(key).await.unwrap().unwrap();
+    let file = storage.get(key).await.unwrap().unwrap();
     let url = serve(file.to_vec(), 1).await;
     let mut pictures = Vec::new();
     for image_url in [reference, &url] {
@@ -327,7 +327,7 @@ async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
             .unwrap();
         let key = output["images"][0]["url"].as_str().unwrap();
         let key = key.strip_prefix(REFERENCE_PREFIX).unwrap();
-        pictures.push(artifacts.get(key).await.unwrap().unwrap());
+        pictures.push(storage.get(key).await.unwrap().unwrap());
     }
     assert_eq!(pictures[0], pictures[1]);
     let log = world
@@ -342,7 +342,7 @@ async fn a_picture_to_start_from_comes_from_the_storage_or_the_network() {
     let too_large = vec![0; (10 << 20) + 1];
     let too_large_there = serve(too_large.clone(), 1).await;
     let app = &world.app;
-    let too_large_here = artifacts
+    let too_large_here = storage
         .put(app, drawn.id, "large", too_large.into())
         .await
         .unwrap();

@@ -1,4 +1,4 @@
--- Follows the prelude of scripts that end jobs: the end itself, and its counts.
+-- Shared by the scripts that end jobs: state, event in the outbox, history, usage, expiry.
 -- HISTORY_MINUTES: number of minutes in the ring of an app's history.
 -- USAGE_DAYS: number of days for which the usage of a day is kept.
 

@@ -2,6 +2,7 @@
 -- KEYS 1 runner, 2 idle, 3 runners, 4 blank, 5 drain request, 6 draining, then the sets of
 --      the hints that it reports
 -- ARGV 1 runner id, 2 lease (ms), 3 channel of runner events, then field, value, ... of the runner
+-- Returns 1
 local now = now_ms()
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'since_ms', now, unpack(ARGV, 4))

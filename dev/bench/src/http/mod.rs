@@ -35,7 +35,7 @@ pub fn print(options: &HttpOptions) -> anyhow::Result<()> {
 async fn until_idle(testbed: &Testbed, app: &str) -> anyhow::Result<()> {
     let app = AppId::parse(app)?;
     let idle = eventually("the runner is idle", IDLE_TIMEOUT, async || {
-        let runners = testbed.store().fleet().runners(&app).await.ok()?;
+        let runners = testbed.store().runners().list(&app).await.ok()?;
         runners.iter().any(|runner| runner.idle).then_some(())
     });
     Ok(idle.await?)

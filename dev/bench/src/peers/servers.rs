@@ -1,4 +1,4 @@
-//! Private servers, so that their processor time is that of the measured system.
+//! Private RabbitMQ and Redis of one benchmark, so that their processor time is counted alone.
 
 use warmq_testkit::{PrivateRabbit, PrivateRedis};
 

@@ -90,7 +90,7 @@ impl Warmq {
         let app = AppId::parse(APP)?;
         let what = format!("all {runners} runners have loaded the model");
         let loaded = async || {
-            let listed = self.store().fleet().runners(&app).await.ok()?;
+            let listed = self.store().runners().list(&app).await.ok()?;
             let loaded = listed.iter().filter(|runner| !runner.hints.is_empty());
             (loaded.count() == runners).then_some(())
         };

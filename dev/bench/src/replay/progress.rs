@@ -50,7 +50,7 @@ impl Progress {
             looks.tick().await;
             let submitted = self.submitted.position();
             let waiting = store.jobs().queue_length(app).await?;
-            let runners = store.fleet().runners(app).await?;
+            let runners = store.runners().list(app).await?;
             let running = runners.iter().filter(|runner| runner.job.is_some()).count() as u64;
             let ended = submitted.saturating_sub(waiting + running);
             if ended != self.ended.position() || submitted == ended {

@@ -80,7 +80,7 @@ async fn pictures(api: &Api, mut record: JobRecord, form: Form) -> Result<Respon
     let output = job_result::output(&mut record, &api.signed_urls)?;
     let data = match form {
         Form::Url => pictures::by_url(&output),
-        Form::Base64 => pictures::by_content(&references, &api.artifacts).await?,
+        Form::Base64 => pictures::by_content(&references, &api.storage).await?,
     };
     if data.is_empty() {
         let message = "the app's output has no pictures in `images` or `image`";

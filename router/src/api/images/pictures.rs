@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 
 use crate::api::ApiError;
 use crate::files::references;
@@ -41,13 +41,13 @@ pub(super) fn by_url(output: &Value) -> Vec<Picture> {
 /// A picture is elsewhere, too large, or cannot be read.
 pub(super) async fn by_content(
     output: &Value,
-    artifacts: &Artifacts,
+    storage: &ObjectStorage,
 ) -> Result<Vec<Picture>, ApiError> {
     let mut pictures = Vec::new();
     for url in urls(output) {
         let content = match (references::key_of(url), data(url)) {
             (Some(key), _) => {
-                let read = artifacts.get_at_most(key.as_str(), MAX_PICTURE_BYTES).await;
+                let read = storage.get_at_most(key.as_str(), MAX_PICTURE_BYTES).await;
                 let read = read.map_err(|error| {
                     tracing::warn!(%error, "could not read a picture");
                     ApiError::unavailable("a picture could not be read from the storage")

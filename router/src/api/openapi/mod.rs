@@ -121,7 +121,7 @@ async fn known_apps(
     };
     let mut all: Vec<AppId> = api.apps.all().await?.into_iter().collect();
     all.retain(|app| caller.knows(app));
-    let mut found = api.store.fleet().schemas(&all).await?;
+    let mut found = api.store.published().schemas(&all).await?;
     // The input of a route depends on its target.
     let routing = api.apps.routing();
     let routes = routing.routes.iter().map(|(name, _)| name);

@@ -95,7 +95,7 @@ impl Scaling<'_> {
         let mut tick = ticks(TICK_INTERVAL);
         loop {
             tick.tick().await;
-            let counts = shared.store.fleet().counts(app).await?;
+            let counts = shared.store.runners().counts(app).await?;
             let workload = self.workload(counts);
             let wanted = self.scaler.wanted(begin.elapsed().as_secs_f64(), workload);
             self.shown.show(wanted);

@@ -14,8 +14,7 @@ use crate::session_error::SessionError;
 /// Drains all but `wanted` runners; those that drain already do not count.
 pub(super) async fn drain(dispatcher: &Dispatcher, wanted: usize) -> Result<(), SessionError> {
     let Dispatcher { shared, app, .. } = dispatcher;
-    let fleet = shared.store.fleet();
-    let mut runners = fleet.runners(app).await?;
+    let mut runners = shared.store.runners().list(app).await?;
     runners.retain(|runner| !runner.draining);
     let surplus = runners.len().saturating_sub(wanted);
     if surplus == 0 {
@@ -34,7 +33,7 @@ pub(super) async fn drain(dispatcher: &Dispatcher, wanted: usize) -> Result<(), 
         .collect();
     for index in least_useful(&candidates, surplus, |model| arrivals.of(model)) {
         let runner = &runners[index].id;
-        if fleet.drain(app, runner).await? {
+        if shared.store.membership().drain(app, runner).await? {
             tracing::info!(%app, %runner, wanted, "draining a runner that is not needed");
         }
     }

@@ -37,7 +37,7 @@ impl<'a> Statistics<'a> {
                 Err(error) => tracing::debug!(%error, "skipped statistics of another version"),
             }
         }
-        for hint in self.store.fleet().models(self.app).await? {
+        for hint in self.store.published().models(self.app).await? {
             policy.add_known_model(hints.number(&hint));
         }
         Ok(())

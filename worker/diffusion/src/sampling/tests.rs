@@ -1,3 +1,5 @@
+//! Steps of the solvers, against the references' numbers.
+
 use std::cell::Cell;
 use std::collections::HashMap;
 

@@ -19,11 +19,11 @@ fn hints(names: &[&str]) -> Vec<Hint> {
 
 /// Waits until the app's models are these; `None`: any.
 async fn until_models(world: &World, expected: Option<&[&str]>) {
-    let fleet = world.testbed.store().fleet();
+    let published = world.testbed.store().published();
     let expected = expected.map(|names| hints(names).into_iter().collect());
     world
         .until("the models are registered", async || {
-            let models = fleet.all_models(&world.app).await.unwrap();
+            let models = published.all_models(&world.app).await.unwrap();
             (models == expected && world.runner("a").await?.idle).then_some(())
         })
         .await;
@@ -89,7 +89,7 @@ async fn the_inputs_of_its_paths_are_published() {
     }));
     let config = config(&world, running(&stub));
     let worker = world.worker_with(Intervals::default(), config).await;
-    let schema = world.testbed.store().fleet().schema(&world.app).await;
+    let schema = world.testbed.store().published().schema(&world.app).await;
     let expected = json!({"required": ["prompt"], "x-warmq-paths": {"edit": {}}});
     assert_eq!(schema.unwrap(), Some(expected));
     world.end([worker]).await;

@@ -242,15 +242,15 @@ async fn events_become_the_jobs_stream_and_the_last_one_the_result() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pictures_and_data_uris_are_stored_and_urls_pass() {
     let scene = Scene::new().await;
-    let artifacts =
-        warmq_objects::Artifacts::open(&scene.world.config("a").servers.storage).unwrap();
+    let storage =
+        warmq_objects::ObjectStorage::open(&scene.world.config("a").servers.storage).unwrap();
     let read = async |reference: &Value| {
         let key = reference
             .as_str()
             .unwrap()
             .strip_prefix("warmq://files/")
             .unwrap();
-        artifacts.get_at_most(key, 100).await.unwrap().unwrap()
+        storage.get_at_most(key, 100).await.unwrap().unwrap()
     };
     let output = scene.output("", json!({"do": "picture"})).await;
     assert_eq!(

@@ -5,7 +5,8 @@ import { h, put } from "../dom.js";
 import { clock, timestamp } from "../format.js";
 import { acting, badge, chip, confirmed, failure, jobLink, loading, notice, panel } from "../parts.js";
 import { flowGraph } from "./job_flow.js";
-import { picturesIn, previewOf } from "./job_pictures.js";
+import { picturesIn } from "./job_pictures.js";
+import { progressOf } from "./job_progress.js";
 import { timeline } from "./job_timeline.js";
 
 const REFRESH_MS = 2000;
@@ -19,7 +20,7 @@ export function jobView({ session, rest, page }) {
   const id = rest[0];
   const body = h("div", { class: "view" }, loading());
   const parts = { heading: h("div", { class: "heading" }), left: h("div"), right: h("div"), log: h("div", { class: "log" }) };
-  const preview = previewOf();
+  const preview = progressOf();
   let job;
   let stream;
   let stopped = false;

@@ -5,9 +5,9 @@ use redis::{AsyncCommands, ExistenceCheck, SetExpiry, SetOptions};
 use warmq_types::ids::{AppId, IdempotencyKey, KeyId};
 
 use super::jobs::LONGEST_LIFE_S;
-use super::{Error, StickyRoutes};
+use super::{Error, RouteChoices};
 
-impl StickyRoutes<'_> {
+impl RouteChoices<'_> {
     /// Stores that `route` chose `app` for an owner's key, unless a choice exists; returns the
     /// choice that counts. It is kept as long as the key: `retention_s` after the longest life of a
     /// job.
@@ -19,7 +19,7 @@ impl StickyRoutes<'_> {
         retention_s: u64,
     ) -> Result<AppId, Error> {
         let mut connection = self.connection.clone();
-        let name = self.keys.sticky_route(route, owner, key);
+        let name = self.keys.route_choice(route, owner, key);
         let kept_s = LONGEST_LIFE_S + retention_s;
         let first = SetOptions::default()
             .conditional_set(ExistenceCheck::NX)

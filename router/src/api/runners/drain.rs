@@ -7,11 +7,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_types::runner::RunnerRecord;
 
-use super::extract::{Path, Query};
-use super::fleet::OneApp;
-use super::named_runner::{self, RunnerPath};
-use super::openapi::{Finding, OPERATE};
-use super::{Api, ApiError};
+use super::OneApp;
+use super::named::{self, RunnerPath};
+use crate::api::extract::{Path, Query};
+use crate::api::openapi::{Finding, OPERATE};
+use crate::api::{Api, ApiError};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(drain))
@@ -33,8 +33,13 @@ async fn drain(
     Path(path): Path<RunnerPath>,
     Query(query): Query<OneApp>,
 ) -> Result<(StatusCode, Json<RunnerRecord>), ApiError> {
-    let runner = named_runner::find(&api, &path, query).await?;
-    match api.store.fleet().drain(&runner.app, &runner.id).await? {
+    let runner = named::find(&api, &path, query).await?;
+    match api
+        .store
+        .membership()
+        .drain(&runner.app, &runner.id)
+        .await?
+    {
         true => {
             let draining = RunnerRecord {
                 idle: false,
@@ -43,6 +48,6 @@ async fn drain(
             };
             Ok((StatusCode::ACCEPTED, Json(draining)))
         }
-        false => Err(named_runner::gone()),
+        false => Err(named::gone()),
     }
 }

@@ -1,4 +1,5 @@
-//! Consumes a durable queue for a role of the router, reconnecting as needed.
+//! Consumes a durable queue of events, submissions or deferred results, reconnecting as needed. The
+//! waiting jobs are consumed by `dispatcher::lanes`.
 
 use std::pin::pin;
 
@@ -13,7 +14,7 @@ use warmq_types::server_url::ServerUrl;
 use crate::session_error::SessionError;
 
 /// A consumer's queue and limits.
-pub struct QueueConsumer<'a> {
+pub struct ReconnectingConsumer<'a> {
     /// Purpose, as logs and RabbitMQ's lists show it: `deferred results`.
     pub what: &'static str,
     pub(crate) amqp_url: &'a ServerUrl,
@@ -24,7 +25,7 @@ pub struct QueueConsumer<'a> {
     pub max_concurrent: usize,
 }
 
-impl QueueConsumer<'_> {
+impl ReconnectingConsumer<'_> {
     /// Passes each message to `handle`, which acks it, until `shutdown`. A message about an
     /// unreadable record is acked here, so that the others proceed. Handlers in progress complete
     /// at shutdown, since a half-handled message would be handled twice.

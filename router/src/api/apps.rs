@@ -1,4 +1,4 @@
-//! `/v1/apps/{owner}/{app}`: one app, with the input that its workers take.
+//! `/v1/apps`: the apps with their load; `/v1/apps/{owner}/{app}`: one of them, with its input.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,15 +8,17 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_types::hint::Hint;
+use warmq_types::http::{App, Apps, Route};
 use warmq_types::ids::AppId;
 use warmq_types::policy_name::PolicyName;
 use warmq_types::scaling::ScalingState;
 
 use super::auth::By;
 use super::extract::Path;
-use super::openapi::{Finding, OPERATE};
+use super::openapi::{Finding, Listing, OPERATE};
 use super::{Api, ApiError};
 use crate::access::Right;
+use crate::routing_config::RoutingConfig;
 
 /// An app in the path.
 #[derive(Deserialize, IntoParams)]
@@ -83,7 +85,54 @@ struct ScalingDetails {
 }
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(show))
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(show))
+}
+
+/// Which apps there are: those that the settings name, and those that a worker has registered. A
+/// key that does not watch sees those that it may submit to.
+#[utoipa::path(
+    get,
+    path = "/apps",
+    operation_id = "apps",
+    tag = OPERATE,
+    responses((status = 200, description = "The apps, by name", body = Apps), Listing)
+)]
+async fn list(State(api): State<Api>, By(caller): By) -> Result<Json<Apps>, ApiError> {
+    let routing = api.apps.routing();
+    let known = api.apps.all().await?.into_iter();
+    let known = known.filter(|app| caller.knows(app));
+    let loads = api.apps.loads.of(&routing, known).await?.into_iter();
+    let apps = loads
+        .map(|(app, status)| App {
+            policy: routing.config(&app).policy,
+            queued: status.queued,
+            runners: status.runners,
+            wait_s: Some(status.wait_s).filter(|wait_s| wait_s.is_finite()),
+            run_s: status.run_s,
+            cost: status.cost,
+            app,
+        })
+        .collect();
+    let mut routes = declared_routes(&routing);
+    routes.retain(|route| caller.knows(&route.route));
+    Ok(Json(Apps { apps, routes }))
+}
+
+/// Returns the declared routes.
+pub(super) fn declared_routes(routing: &RoutingConfig) -> Vec<Route> {
+    let routes = routing.routes.iter();
+    routes
+        .map(|(name, route)| Route {
+            route: name.clone(),
+            kind: route.kind(),
+            to: match route.flow() {
+                Some(flow) => flow.steps.iter().map(|step| step.app.clone()).collect(),
+                None => route.choices().into_iter().cloned().collect(),
+            },
+        })
+        .collect()
 }
 
 /// Returns an app with its settings, its models and the JSON Schema of its input.
@@ -112,7 +161,7 @@ async fn show(
     let ms =
         |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = &found.config;
-    let models = api.store.fleet().all_models(&id).await?;
+    let models = api.store.published().all_models(&id).await?;
     let scaling = match config.scaling {
         Some(scaling) => Some(ScalingDetails {
             min: scaling.min,
@@ -137,7 +186,7 @@ async fn show(
         scaling,
         hint_field: found.hint_path().map(ToString::to_string),
         models: models.map(|models| models.into_iter().collect()),
-        input_schema: api.store.fleet().schema(&id).await?,
+        input_schema: api.store.published().schema(&id).await?,
         app: id,
     }))
 }

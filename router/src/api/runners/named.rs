@@ -5,8 +5,8 @@ use utoipa::IntoParams;
 use warmq_types::ids::RunnerId;
 use warmq_types::runner::RunnerRecord;
 
-use super::fleet::OneApp;
-use super::{Api, ApiError};
+use super::OneApp;
+use crate::api::{Api, ApiError};
 
 /// A runner in the path.
 #[derive(Deserialize, IntoParams)]
@@ -28,7 +28,7 @@ pub(super) async fn find(
 ) -> Result<RunnerRecord, ApiError> {
     let id = RunnerId::parse(&path.id).map_err(|_| gone())?;
     let apps = query.apps(api).await?;
-    let runners = api.store.fleet().runners_of(&apps).await?;
+    let runners = api.store.runners().list_of(&apps).await?;
     runners
         .into_iter()
         .find(|runner| runner.id == id)

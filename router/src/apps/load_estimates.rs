@@ -139,7 +139,7 @@ impl AppLoads {
         if unknown.is_empty() {
             return Ok(found);
         }
-        let loads = self.store.fleet().loads(&unknown).await?;
+        let loads = self.store.runners().loads(&unknown).await?;
         let now = Instant::now();
         let mut known = self.lock();
         known.retain(|_, (read, _)| now - *read < LOAD_CACHE_TTL);

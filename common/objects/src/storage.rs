@@ -34,14 +34,14 @@ pub struct ListedFile {
     pub modified: SystemTime,
 }
 
-/// Object storage for artifacts.
+/// Object storage for storage.
 #[derive(Debug, Clone)]
-pub struct Artifacts {
+pub struct ObjectStorage {
     store: Arc<dyn ObjectStore>,
     root: Path,
 }
 
-impl Artifacts {
+impl ObjectStorage {
     /// Opens `file:///folder` (created if missing) or `s3://bucket/prefix` (credentials from the
     /// usual `AWS_*` variables).
     ///
@@ -261,30 +261,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_cannot_leave_the_folder() {
-        let folder = std::env::temp_dir().join(format!("warmq-artifacts-{}", JobId::generate()));
+        let folder = std::env::temp_dir().join(format!("warmq-storage-{}", JobId::generate()));
         std::fs::create_dir_all(folder.join("inside")).unwrap();
         std::fs::write(folder.join("secret"), "s").unwrap();
         let url = format!("file://{}", folder.join("inside").display());
-        let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+        let storage = ObjectStorage::open(&url.parse().unwrap()).unwrap();
         let app = AppId::parse("a/b").unwrap();
         let job = JobId::generate();
-        let reference = artifacts
+        let reference = storage
             .put(&app, job, "0.png", Bytes::from_static(b"png"))
             .await
             .unwrap();
         let key = reference.strip_prefix(REFERENCE_PREFIX).unwrap();
-        assert_eq!(artifacts.get(key).await.unwrap().unwrap(), "png");
-        let read = artifacts.get_at_most(key, 3).await;
+        assert_eq!(storage.get(key).await.unwrap().unwrap(), "png");
+        let read = storage.get_at_most(key, 3).await;
         assert_eq!(read.unwrap().unwrap(), "png");
-        let refused = artifacts.get_at_most(key, 2).await.unwrap_err();
+        let refused = storage.get_at_most(key, 2).await.unwrap_err();
         assert_eq!(
             refused.to_string(),
             "the file has 3 bytes, more than the limit of 2"
         );
-        artifacts.probe(&app, "r", 1000).await.unwrap();
-        assert!(artifacts.get("a/b/probes/r").await.unwrap().is_none());
+        storage.probe(&app, "r", 1000).await.unwrap();
+        assert!(storage.get("a/b/probes/r").await.unwrap().is_none());
         for hostile in ["../secret", "a/../../secret", "/../secret", "..%2fsecret"] {
-            assert!(artifacts.get(hostile).await.unwrap().is_none(), "{hostile}");
+            assert!(storage.get(hostile).await.unwrap().is_none(), "{hostile}");
         }
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -293,24 +293,24 @@ mod tests {
     async fn a_stored_input_is_read_whole_or_not_at_all() {
         let folder = std::env::temp_dir().join(format!("warmq-inputs-{}", JobId::generate()));
         let url = format!("file://{}", folder.display());
-        let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+        let storage = ObjectStorage::open(&url.parse().unwrap()).unwrap();
         let app = AppId::parse("a/b").unwrap();
         let json = Bytes::from_static(b"{\"n\":1}");
-        let stored = artifacts.store_input(&app, JobId::generate(), json.clone());
+        let stored = storage.store_input(&app, JobId::generate(), json.clone());
         let stored = stored.await.unwrap();
-        assert_eq!(artifacts.load_input(&stored).await.unwrap(), json);
+        assert_eq!(storage.load_input(&stored).await.unwrap(), json);
         for other in ["{\"n\":2}", "{\"n\":1", "{\"n\":1}\n"] {
-            let put = artifacts.put_at(&stored.key, Bytes::from_static(other.as_bytes()));
+            let put = storage.put_at(&stored.key, Bytes::from_static(other.as_bytes()));
             put.await.unwrap();
-            let read = artifacts.load_input(&stored).await;
+            let read = storage.load_input(&stored).await;
             assert!(
                 matches!(read, Err(InputError::Damaged { .. })),
                 "{other}: {read:?}"
             );
         }
         for _ in 0..2 {
-            artifacts.delete_input(&stored).await.unwrap();
-            let read = artifacts.load_input(&stored).await;
+            storage.delete_input(&stored).await.unwrap();
+            let read = storage.load_input(&stored).await;
             assert!(matches!(read, Err(InputError::Missing { .. })), "{read:?}");
         }
         std::fs::remove_dir_all(folder).unwrap();
@@ -320,29 +320,29 @@ mod tests {
     async fn a_file_exists_once_it_is_finished_and_not_before() {
         let folder = std::env::temp_dir().join(format!("warmq-streams-{}", JobId::generate()));
         let url = format!("file://{}", folder.display());
-        let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
-        let mut dropped = artifacts.write("a/dropped").await.unwrap();
+        let storage = ObjectStorage::open(&url.parse().unwrap()).unwrap();
+        let mut dropped = storage.write("a/dropped").await.unwrap();
         dropped.write(b"half").await.unwrap();
         drop(dropped);
-        let mut file = artifacts.write("a/whole").await.unwrap();
+        let mut file = storage.write("a/whole").await.unwrap();
         file.write(b"one ").await.unwrap();
         file.write(b"two").await.unwrap();
-        assert!(!artifacts.has("a/whole").await.unwrap());
+        assert!(!storage.has("a/whole").await.unwrap());
         file.finish().await.unwrap();
-        let mut found = artifacts.read("a/whole").await.unwrap().unwrap();
+        let mut found = storage.read("a/whole").await.unwrap().unwrap();
         assert_eq!(found.size_bytes, 7);
         let mut content = Vec::new();
         while let Some(piece) = found.body.next().await {
             content.extend_from_slice(&piece.unwrap());
         }
         assert_eq!(content, b"one two");
-        assert!(artifacts.read("a/dropped").await.unwrap().is_none());
+        assert!(storage.read("a/dropped").await.unwrap().is_none());
 
-        let first = artifacts.put_at("a/part", Bytes::from_static(b"1")).await;
-        let read = artifacts.read("a/part").await.unwrap().unwrap();
+        let first = storage.put_at("a/part", Bytes::from_static(b"1")).await;
+        let read = storage.read("a/part").await.unwrap().unwrap();
         assert_eq!(first.unwrap(), read.tag);
-        artifacts.delete("a/part").await.unwrap();
-        assert!(!artifacts.has("a/part").await.unwrap());
+        storage.delete("a/part").await.unwrap();
+        assert!(!storage.has("a/part").await.unwrap());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

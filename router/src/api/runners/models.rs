@@ -9,11 +9,11 @@ use utoipa_axum::routes;
 use warmq_types::job::{FieldError, JobError};
 use warmq_types::runner::{ModelChange, RunnerRecord};
 
-use super::extract::{Path, Query};
-use super::fleet::OneApp;
-use super::named_runner::{self, RunnerPath};
-use super::openapi::{Changing, OPERATE};
-use super::{Api, ApiError};
+use super::OneApp;
+use super::named::{self, RunnerPath};
+use crate::api::extract::{Path, Query};
+use crate::api::openapi::{Changing, OPERATE};
+use crate::api::{Api, ApiError, keys};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(change))
@@ -38,8 +38,8 @@ async fn change(
     requested: Result<Json<ModelChange>, JsonRejection>,
 ) -> Result<(StatusCode, Json<ModelChange>), ApiError> {
     let Json(change) =
-        requested.map_err(|rejection| super::keys::unreadable(&rejection, "invalid_change"))?;
-    let runner = named_runner::find(&api, &path, query).await?;
+        requested.map_err(|rejection| keys::unreadable(&rejection, "invalid_change"))?;
+    let runner = named::find(&api, &path, query).await?;
     if runner.fault.is_some() {
         return Err(ApiError::unavailable(
             "the runner is faulty: its models can be changed once it passed its self-test",
@@ -76,7 +76,7 @@ async fn change(
         .await?
     {
         true => Ok((StatusCode::ACCEPTED, Json(change))),
-        false => Err(named_runner::gone()),
+        false => Err(named::gone()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_process::retry::Delays;
 use warmq_types::job::JobSpec;
 
@@ -40,7 +40,7 @@ pub enum StoreError {
 /// # Errors
 /// A file could not be stored.
 pub async fn store_files(
-    artifacts: &Artifacts,
+    storage: &ObjectStorage,
     job: &JobSpec,
     attempt: &str,
     produced: Produced,
@@ -52,7 +52,7 @@ pub async fn store_files(
         let mut delays = Delays::reconnect();
         let mut tries = 1;
         let reference = loop {
-            let put = artifacts.put(&job.app, job.id, &name, body.clone());
+            let put = storage.put(&job.app, job.id, &name, body.clone());
             let reason = match tokio::time::timeout(STORE_TIMEOUT, put).await {
                 Ok(Ok(reference)) => break reference,
                 Ok(Err(error)) => error.to_string(),
@@ -89,7 +89,7 @@ mod tests {
     async fn files_are_stored_and_named_in_the_output() {
         let folder = std::env::temp_dir().join(format!("warmq-report-{}", JobId::generate()));
         let url = format!("file://{}", folder.display());
-        let artifacts = Artifacts::open(&url.parse().unwrap()).unwrap();
+        let storage = ObjectStorage::open(&url.parse().unwrap()).unwrap();
         let job = JobSpec::new(AppId::parse("a/b").unwrap(), Value::Null);
         let produced = |pointer: &str| Produced {
             output: json!({"images": [{"url": null, "width": 8}]}),
@@ -99,12 +99,12 @@ mod tests {
                 bytes: b"png".to_vec(),
             }],
         };
-        let output = store_files(&artifacts, &job, "2", produced("/images/0/url"))
+        let output = store_files(&storage, &job, "2", produced("/images/0/url"))
             .await
             .unwrap();
         let url = format!("warmq://files/a/b/{}/2/0.png", job.id);
         assert_eq!(output, json!({"images": [{"url": url, "width": 8}]}));
-        let misplaced = store_files(&artifacts, &job, "2", produced("/images/1/url")).await;
+        let misplaced = store_files(&storage, &job, "2", produced("/images/1/url")).await;
         assert!(matches!(misplaced, Err(StoreError::NoField(_))));
         std::fs::remove_dir_all(folder).unwrap();
     }

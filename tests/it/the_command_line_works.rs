@@ -1,4 +1,5 @@
-//! `warmq` lists jobs, prints their logs, and shows the system live.
+//! `warmq` lists jobs, prints their logs, shows the system live, and documents itself: completions
+//! and man page.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,5 +1,6 @@
-//! Replies to AMQP submitters: the webhook's body, to the queue in `reply_to`. Events may repeat; a
-//! reply is sent once.
+//! Consumes the events of ended jobs that have a reply address or `no_store`: sends the reply, the
+//! webhook's body, to the queue in `reply_to`; deletes the stored input. Events may repeat; a reply
+//! is sent once.
 
 use lapin::ErrorKind;
 use lapin::message::Delivery;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use warmq_broker::{Message, PublishError, Publisher, Topology};
-use warmq_objects::Artifacts;
+use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 use warmq_types::ids::JobId;
 use warmq_types::job::JobError;
@@ -17,7 +18,7 @@ use warmq_types::message::{JobEvent, Versioned, error_body};
 use warmq_types::server_url::ServerUrl;
 
 use crate::files::{SignedUrls, references};
-use crate::queue_consumer::QueueConsumer;
+use crate::reconnecting_consumer::ReconnectingConsumer;
 use crate::session_error::SessionError;
 
 const PREFETCH: u16 = 64;
@@ -90,7 +91,7 @@ pub struct Replies {
     sender: ReplySender,
     signed_urls: SignedUrls,
     /// Storage of inputs to be deleted.
-    artifacts: Artifacts,
+    storage: ObjectStorage,
     /// Orders the replies of one job: a job with two events gets one reply.
     locks: [Mutex<()>; ORDERING_LOCKS],
 }
@@ -102,7 +103,7 @@ impl Replies {
         amqp_url: ServerUrl,
         topology: Topology,
         signed_urls: SignedUrls,
-        artifacts: Artifacts,
+        storage: ObjectStorage,
     ) -> Self {
         Self {
             store,
@@ -110,14 +111,14 @@ impl Replies {
             sender: ReplySender::new(amqp_url.clone(), "warmq-router replies"),
             amqp_url,
             signed_urls,
-            artifacts,
+            storage,
             locks: [(); ORDERING_LOCKS].map(Mutex::new),
         }
     }
 
     /// Replies until `shutdown`, reconnecting as needed.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let replies = QueueConsumer {
+        let replies = ReconnectingConsumer {
             what: "events with a reply",
             amqp_url: &self.amqp_url,
             topology: &self.topology,
@@ -146,7 +147,7 @@ impl Replies {
     /// Deletes the stored input of an ended job with `no_store`.
     async fn delete_input(&self, event: &JobEvent) {
         if let Some(stored) = &event.forget_input
-            && let Err(error) = self.artifacts.delete_input(stored).await
+            && let Err(error) = self.storage.delete_input(stored).await
         {
             tracing::warn!(
                 job.id = %event.job_id, %error, file.key = stored.key,
