@@ -66,6 +66,7 @@ mod startup;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use warmq_store::Store;
+use warmq_traces::Traces;
 
 use crate::config::{Args, Config, Role};
 use crate::reload::Hangups;
@@ -78,7 +79,7 @@ use crate::startup::{Parts, Servers, Stopped};
 /// The storage or the listening address is unavailable, a server refuses, or a role ended by
 /// itself. Unreachable servers are awaited.
 pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let (mut tasks, [store, front]) = match start(config, args, &shutdown).await {
+    let (mut tasks, [store, front], traces) = match start(config, args, &shutdown).await {
         Err(error) if error.is::<Stopped>() => return Ok(()),
         started => started?,
     };
@@ -89,16 +90,20 @@ pub async fn run(config: Config, args: Args, shutdown: CancellationToken) -> any
             "a part of the router ended by itself"
         );
     }
-    tokio::join!(store.outbox().flush(), front.outbox().flush());
+    tokio::join!(
+        store.outbox().flush(),
+        front.outbox().flush(),
+        traces.shut_down()
+    );
     Ok(())
 }
 
-/// Starts the roles. Returns their tasks and the handles to Redis.
+/// Starts the roles. Returns their tasks, the handles to Redis, and the traces.
 async fn start(
     config: Config,
     args: Args,
     shutdown: &CancellationToken,
-) -> anyhow::Result<(Tasks, [Store; 2])> {
+) -> anyhow::Result<(Tasks, [Store; 2], Traces)> {
     let hangups = Hangups::listen()?;
     let servers = Servers::connect(&config, shutdown).await?;
     // Bound before any part starts: replies contain the address that is really served.
@@ -119,5 +124,5 @@ async fn start(
         }
     }
     let Servers { store, front, .. } = parts.servers;
-    Ok((tasks, [store, front]))
+    Ok((tasks, [store, front], parts.traces))
 }

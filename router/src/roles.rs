@@ -157,6 +157,7 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
         limits: parts.limits.clone(),
         longest_held: config.servers.consumer_timeout / 3,
         metrics: parts.metrics.clone(),
+        traces: parts.traces.clone(),
     };
     tasks.spawn(dispatchers.run(parts.shutdown.clone()));
     tasks.spawn(job_list_trimmer::run(

@@ -8,6 +8,7 @@ use warmq_fetch::Fetcher;
 use warmq_objects::ObjectStorage;
 use warmq_process::{clock, retry};
 use warmq_store::{Secret, Store};
+use warmq_traces::Traces;
 
 use crate::access::{self, Keyring};
 use crate::apps::AppDirectory;
@@ -93,6 +94,7 @@ pub(crate) struct Parts {
     pub(crate) limits: BrokerLimits,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -116,6 +118,10 @@ impl Parts {
         });
         let signed_urls = SignedUrls::new(public_url.clone(), secret.await?);
         let fetcher = Fetcher::new(config.fetch_allow.clone())?;
+        let traces = match &config.servers.otlp_endpoint {
+            Some(collector) => Traces::to(collector, "warmq-router", public_url.to_string())?,
+            None => Traces::off(),
+        };
         let apps = AppDirectory::new(servers.store.clone(), config.declared.clone());
         let submitter = Submitter::new(
             servers.front.clone(),
@@ -128,6 +134,7 @@ impl Parts {
                 fetcher: fetcher.clone(),
                 max_input_bytes: config.max_body_bytes,
                 large: LargeJson::default(),
+                traces: traces.clone(),
             },
         );
         let limits = BrokerLimits::default();
@@ -142,6 +149,7 @@ impl Parts {
             ),
             completions: CompletionListener::default(),
             metrics: Metrics::new()?,
+            traces,
             config,
             servers,
             apps,

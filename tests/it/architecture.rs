@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The sources of all crates but those of the tests.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "common/broker/src",
     "common/config/src",
     "common/explain/src",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 16] = [
     "common/objects/src",
     "common/process/src",
     "common/store/src",
+    "common/traces/src",
     "common/types/src",
     "router/src",
     "router/policy/src",
@@ -83,7 +84,9 @@ fn assert_absent(folder: &str, words: &[&str], allowed: &[&str]) {
     let mut unused: Vec<&str> = allowed.to_vec();
     unused.retain(|path| path.starts_with(folder));
     for (name, code) in sources(folder, "rs") {
-        let mut code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let mut code = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
         let guilty = code.find_map(|line| {
             let word = words.iter().find(|word| contains_word(line, word));
             word.map(|word| (*word, line))
@@ -95,7 +98,10 @@ fn assert_absent(folder: &str, words: &[&str], allowed: &[&str]) {
             guilty => assert_eq!(guilty, None, "{name} must not contain this word"),
         }
     }
-    assert!(unused.is_empty(), "none of {words:?} is in {unused:?}: which words replaced them?");
+    assert!(
+        unused.is_empty(),
+        "none of {words:?} is in {unused:?}: which words replaced them?"
+    );
 }
 
 /// Returns the crates that `name` depends on, directly or through crates of this workspace; without

@@ -68,6 +68,7 @@ mod text_to_image_works;
 mod the_api_is_as_documented;
 mod the_command_line_works;
 mod the_dashboard_works;
+mod traces_are_exported;
 mod unneeded_files_are_deleted;
 mod upload_urls_take_one_bounded_file;
 mod uploads_reach_jobs;

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_broker::{Publisher, Topology};
 use warmq_objects::ObjectStorage;
 use warmq_store::Store;
+use warmq_traces::Traces;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
@@ -77,6 +78,8 @@ pub struct WorkerContext {
     pub shared: engine::Shared,
     /// The metrics of this process.
     pub metrics: Metrics,
+    /// The traces of jobs.
+    pub traces: Traces,
     /// The app's cancellations.
     pub cancellations: Cancellations,
     /// Intervals and timeouts.

@@ -18,6 +18,7 @@
 //! | `self_test`, `recovery` | a runner's self-test; no jobs until it passes |
 //! | [`stored_input`] | loads a large input from the storage, before the run |
 //! | [`progress`], [`output_files`], [`announce`] | progress, output files, the event at the end |
+//! | [`timeline`] | when the stages of a run began, for traces |
 //! | [`engine`] | executes jobs: `diffusion`, `upscale`, `cutout`, `http`, `timed` |
 //! | [`metrics`] | what the runners did and hold, for Prometheus |
 //! | [`model_cache`] | loaded models within a memory budget, LRU eviction |
@@ -48,6 +49,7 @@ pub mod runner;
 mod runner_models;
 mod self_test;
 pub mod stored_input;
+pub mod timeline;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +63,7 @@ use warmq_objects::ObjectStorage;
 use warmq_process::retry::until_available;
 use warmq_process::shutdown::Signals;
 use warmq_store::Store;
+use warmq_traces::Traces;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
@@ -91,6 +94,9 @@ pub enum Error {
     /// The metrics cannot be described.
     #[error(transparent)]
     Described(#[from] warmq_metrics::BuildError),
+    /// The exporter of traces cannot be built.
+    #[error(transparent)]
+    Traces(#[from] warmq_traces::ExporterBuildError),
     /// The HTTP client cannot be built.
     #[error(transparent)]
     Fetch(#[from] warmq_fetch::Error),
@@ -158,7 +164,7 @@ pub async fn run_at(
         runners.spawn(runner.run(start));
     }
     let ended = until_ended(runners, &context.stop).await;
-    context.store.outbox().flush().await;
+    tokio::join!(context.store.outbox().flush(), context.traces.shut_down());
     context.shared.stop().await;
     ended?;
     tracing::info!("stopped");
@@ -193,8 +199,14 @@ async fn connect(
         web: Fetcher::new(config.fetch_allow.clone())?,
         cache: config.lora_cache.clone(),
     };
+    let instance = uuid::Uuid::new_v4().to_string();
+    let traces = match &servers.otlp_endpoint {
+        Some(collector) => Traces::to(collector, "warmq-worker", instance.clone())?,
+        None => Traces::off(),
+    };
     Ok(Some(WorkerContext {
         metrics,
+        traces,
         cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),
         topology: Topology::new(servers.namespace.clone(), servers.queue_type),
         storage,
@@ -205,7 +217,7 @@ async fn connect(
         intervals,
         stop,
         give_up,
-        instance: uuid::Uuid::new_v4().to_string().into(),
+        instance: instance.into(),
         config: Arc::new(config),
     }))
 }

@@ -14,6 +14,7 @@ use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobSpec, Phase, Progress};
 
 use crate::engine::thread::RunReports;
+use crate::timeline::{Stage, Timeline};
 
 /// Shortest interval between reports of the same phase: each is a write to Redis, and few are read.
 /// A later phase is reported at once.
@@ -43,6 +44,7 @@ pub struct ProgressReporter {
     task: JoinHandle<()>,
     events: mpsc::Sender<Value>,
     events_task: JoinHandle<()>,
+    timeline: Timeline,
 }
 
 impl ProgressReporter {
@@ -53,6 +55,7 @@ impl ProgressReporter {
         job: &JobSpec,
         lease: watch::Receiver<Option<Lease>>,
         lost: CancellationToken,
+        timeline: &Timeline,
     ) -> Self {
         let (sender, receiver) = watch::channel(None);
         let (events, events_receiver) = mpsc::channel(EVENT_BUFFER);
@@ -91,6 +94,7 @@ impl ProgressReporter {
             task,
             events,
             events_task,
+            timeline: timeline.clone(),
         }
     }
 
@@ -99,6 +103,7 @@ impl ProgressReporter {
         RunReports {
             progress: self.sender.clone(),
             events: self.events.clone(),
+            timeline: self.timeline.clone(),
         }
     }
 
@@ -115,11 +120,13 @@ impl ProgressReporter {
 
     /// Reports that the job's input files are being fetched.
     pub fn fetching(&self) {
+        self.timeline.begin(Stage::Fetch);
         (self.sender).send_replace(Some(Progress::at(Phase::Fetching, 0, 0)));
     }
 
     /// Reports that the job's output files are being stored.
     pub fn storing(&self) {
+        self.timeline.begin(Stage::Store);
         (self.sender).send_replace(Some(Progress::at(Phase::Storing, 0, 0)));
     }
 }

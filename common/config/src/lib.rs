@@ -6,6 +6,7 @@
 mod apps;
 mod command_line;
 mod duration_setting;
+mod http_url;
 mod keep_for;
 mod scaling;
 mod secret;
@@ -17,6 +18,7 @@ mod source_location;
 pub use apps::{AppConfig, Apps, HintFrom, SHORTEST_RETENTION};
 pub use command_line::CommandLine;
 pub use duration_setting::DurationSetting;
+pub use http_url::HttpUrl;
 pub use keep_for::KeepFor;
 pub use scaling::ScalingConfig;
 pub use secret::SecretText;
@@ -47,6 +49,7 @@ const KNOWN: &[&str] = &[
     "storage",
     "queue_type",
     "consumer_timeout",
+    "otlp_endpoint",
     "listen",
     "public_url",
     "tls_cert",

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use url::Url;
 use warmq_types::ids::Namespace;
 use warmq_types::queue_type::QueueType;
 use warmq_types::server_url::ServerUrl;
 
-use super::{DurationSetting, Settings};
+use super::{DurationSetting, HttpUrl, Settings};
 
 /// Flags of every process, as text: [`Servers::read`] parses them.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -50,6 +51,10 @@ pub struct ServerArgs {
     /// RabbitMQ's consumer_timeout, after which it requeues unacknowledged messages [default: 30m]
     #[arg(long, env = "WARMQ_CONSUMER_TIMEOUT", value_name = "TIME")]
     pub consumer_timeout: Option<String>,
+    /// Collector of OpenTelemetry that receives traces of jobs by OTLP over HTTP, usually
+    /// http://host:4318 [default: none]
+    #[arg(long, env = "WARMQ_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// The servers of one namespace.
@@ -68,6 +73,8 @@ pub struct Servers {
     /// RabbitMQ's `consumer_timeout`: it then requeues an unacknowledged message and closes its
     /// channel.
     pub consumer_timeout: Duration,
+    /// Collector that receives traces of jobs.
+    pub otlp_endpoint: Option<Url>,
 }
 
 impl ServerArgs {
@@ -124,6 +131,8 @@ impl Servers {
         if consumer_timeout.is_some_and(DurationSetting::is_zero) {
             settings.problem("consumer-timeout: it must be more than 0");
         }
+        let otlp_endpoint =
+            settings.take_optional::<HttpUrl>("otlp_endpoint", args.otlp_endpoint.as_deref());
         for (name, url, schemes) in [
             ("amqp-url", &amqp_url, ["amqp", "amqps"]),
             ("redis-url", &redis_url, ["redis", "rediss"]),
@@ -145,6 +154,7 @@ impl Servers {
             storage: storage?,
             queue_type: queue_type?,
             consumer_timeout: consumer_timeout?.duration(),
+            otlp_endpoint: otlp_endpoint.map(HttpUrl::into_url),
         })
     }
 }

@@ -325,7 +325,7 @@ impl<'a> Jobs<'a> {
 }
 
 /// Returns the fields of a new record.
-fn fields(spec: &JobSpec, plan: Option<&FlowPlan>) -> [(&'static str, Option<String>); 21] {
+fn fields(spec: &JobSpec, plan: Option<&FlowPlan>) -> [(&'static str, Option<String>); 22] {
     fn text(value: Option<impl ToString>) -> Option<String> {
         value.map(|value| value.to_string())
     }
@@ -352,6 +352,7 @@ fn fields(spec: &JobSpec, plan: Option<&FlowPlan>) -> [(&'static str, Option<Str
         ("links_s", text(spec.links_s)),
         ("route", (!spec.route.is_empty()).then(|| json(&spec.route))),
         ("step_of", spec.step_of.as_ref().map(json)),
+        ("trace", text(spec.trace)),
         ("flow", plan.map(|plan| json(&plan.flow))),
         ("excerpt", plan.map(|plan| plan.excerpt.clone())),
         ("headers", headers.filter(|any| !any.is_empty()).map(json)),

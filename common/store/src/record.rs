@@ -15,7 +15,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
 }
 
 /// Fields of a record without input and output.
-pub(super) const HEAD: [&str; 32] = [
+pub(super) const HEAD: [&str; 33] = [
     "state",
     "path",
     "owner",
@@ -35,6 +35,7 @@ pub(super) const HEAD: [&str; 32] = [
     "links_s",
     "route",
     "step_of",
+    "trace",
     "attempt",
     "fence",
     "dispatched_ms",
@@ -84,6 +85,7 @@ pub(super) fn record(
         links_s: parsed(fields, "links_s")?,
         route: from_json(fields, "route")?.unwrap_or_default(),
         step_of: from_json(fields, "step_of")?,
+        trace: parsed(fields, "trace")?,
     };
     Ok(JobRecord {
         spec,

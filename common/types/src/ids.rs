@@ -40,6 +40,11 @@ impl JobId {
         Self(sibling.with_variant(uuid::Variant::RFC4122).into_uuid())
     }
 
+    /// Returns its 128 bits, big-endian.
+    pub fn to_bytes(&self) -> [u8; 16] {
+        *self.0.as_bytes()
+    }
+
     /// Returns the random low 64 bits: repeatable chance for choices about this job.
     pub fn coin(&self) -> u64 {
         self.0.as_u64_pair().1

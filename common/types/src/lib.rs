@@ -13,6 +13,7 @@
 //! | [`runner`], [`fault`] | a live runner; its faults, as opposed to the job's |
 //! | [`tier`] | where a runner has a model |
 //! | [`scaling`] | how an app is scaled |
+//! | [`traceparent`] | position in a distributed trace |
 //! | [`route`], [`flow`] | the way from a submission to its app; the steps of a route |
 //! | [`message`] | messages between router and workers, versioned |
 //! | [`access`] | API keys: scopes, limits, secrets |
@@ -44,4 +45,5 @@ pub mod state;
 pub mod table;
 pub mod text;
 pub mod tier;
+pub mod traceparent;
 pub mod usage;

@@ -85,6 +85,12 @@ pub(super) struct SubmitHeaders {
         example = "1"
     )]
     x_fal_store_io: String,
+    /// W3C trace context that the job's spans continue; an invalid one is ignored.
+    #[param(
+        required = false,
+        example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    )]
+    traceparent: String,
     /// Idempotency key: a repeated submission with the same key is the same job.
     #[param(required = false, min_length = 1, max_length = 255)]
     idempotency_key: String,

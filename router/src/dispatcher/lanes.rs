@@ -1,7 +1,7 @@
 //! Consumers of an app's backlog: two lanes and the shared queue, each on a channel of its own.
 
 use std::future::pending;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use lapin::message::Delivery;
@@ -41,6 +41,11 @@ impl JobDelivery {
         // Decoding succeeded once before.
         JobMessage::decode(&self.delivery.data)
             .map_or_else(|_| self.job.clone(), |message| message.job)
+    }
+
+    /// Returns the time of its delivery by this machine's clock.
+    pub(super) fn delivered(&self) -> SystemTime {
+        SystemTime::now() - self.since.elapsed()
     }
 
     /// Returns whether it was delivered at least `longest` ago.

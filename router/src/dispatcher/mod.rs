@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use warmq_broker::{Publisher, Topology};
 use warmq_config::CommandLine;
 use warmq_store::Store;
+use warmq_traces::Traces;
 use warmq_types::ids::AppId;
 
 use crate::apps::AppDirectory;
@@ -76,6 +77,7 @@ pub struct Dispatchers {
     /// Records a limit of the broker that differs from the expected one.
     pub limits: BrokerLimits,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
 }
 
 impl Dispatchers {
@@ -106,6 +108,7 @@ impl Dispatcher {
             app: &self.app,
             topology: &self.shared.topology,
             publisher: &self.shared.publisher,
+            traces: &self.shared.traces,
         }
     }
 

@@ -1,7 +1,10 @@
 //! Sends a job to its next queue: publish, wait for the confirm, then ack the message of the lane.
 
+use std::time::SystemTime;
+
 use lapin::options::BasicAckOptions;
 use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology};
+use warmq_traces::{Parent, SpanKind, Traces};
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::message::{FailureHistory, JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
@@ -47,14 +50,17 @@ pub(super) struct JobSender<'a> {
     pub(super) app: &'a AppId,
     pub(super) topology: &'a Topology,
     pub(super) publisher: &'a Publisher,
+    pub(super) traces: &'a Traces,
 }
 
 impl JobSender<'_> {
     /// Publishes a job to its destination and acks it. Returns the job if its runner is gone.
     pub(super) async fn send(self, job: PlacedJob) -> Result<Option<RunnerGone>, SessionError> {
         let PlacedJob { delivered, to } = job;
+        let start = SystemTime::now();
         match (self.publish(&delivered, &to).await, to) {
-            (Ok(()), _) => {
+            (Ok(()), to) => {
+                self.trace(&delivered, &to, start);
                 delivered.delivery.ack(BasicAckOptions::default()).await?;
                 Ok(None)
             }
@@ -71,6 +77,27 @@ impl JobSender<'_> {
             }
             (Err(error), _) => Err(error.into()),
         }
+    }
+
+    /// Records the spans of a placement: from the delivery until `start`, and until now.
+    fn trace(self, delivered: &JobDelivery, to: &Destination, start: SystemTime) {
+        let queue = match to {
+            Destination::Runner(runner, epoch) => self.topology.runner_queue(runner, *epoch),
+            Destination::Shared => self.topology.shared_queue(self.app),
+            Destination::Parked(_) | Destination::NextAttempt(..) | Destination::Discard => return,
+        };
+        if !self.traces.are_recorded() {
+            return;
+        }
+        let parent = Parent::of(&delivered.job);
+        let mut hold =
+            (self.traces).span("hold", SpanKind::Internal, parent, delivered.delivered());
+        hold.set_job(&delivered.job);
+        hold.end_at(start);
+        let mut dispatch = (self.traces).span("dispatch", SpanKind::Producer, parent, start);
+        dispatch.set_job(&delivered.job);
+        dispatch.set("messaging.system", "rabbitmq");
+        dispatch.set("messaging.destination.name", queue);
     }
 
     /// Publishes the job with its original body and new properties, without the headers that the

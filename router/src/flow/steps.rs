@@ -90,6 +90,7 @@ impl StepPreparer {
             path,
             owner: flow.spec.owner.clone(),
             step_of: Some(step_of),
+            trace: flow.spec.trace,
             ..JobSpec::new(name.clone(), input)
         };
         let draft = Draft {

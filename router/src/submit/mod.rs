@@ -26,10 +26,13 @@ mod request;
 mod submission;
 mod target;
 
+use std::time::SystemTime;
+
 use warmq_broker::{Publisher, Topology};
 use warmq_fetch::Fetcher;
 use warmq_objects::ObjectStorage;
 use warmq_store::Store;
+use warmq_traces::{Parent, Span, SpanKind, Traces};
 use warmq_types::ids::AppId;
 use warmq_types::job::JobSpec;
 
@@ -66,6 +69,7 @@ pub(crate) struct Submitter {
     pub(crate) steps: StepPreparer,
     pub(crate) inputs: InputStore,
     pub(crate) jobs: JobWriter,
+    traces: Traces,
 }
 
 /// What a [`Submitter`] needs besides the servers.
@@ -76,6 +80,7 @@ pub(crate) struct Options {
     pub(crate) fetcher: Fetcher,
     pub(crate) max_input_bytes: usize,
     pub(crate) large: LargeJson,
+    pub(crate) traces: Traces,
 }
 
 impl Submitter {
@@ -110,6 +115,7 @@ impl Submitter {
             large: options.large,
             inputs,
             jobs,
+            traces: options.traces,
         }
     }
 
@@ -122,6 +128,7 @@ impl Submitter {
         caller: &Caller,
         submission: Submission,
     ) -> Result<Accepted, SubmitError> {
+        let start = SystemTime::now();
         // The parsed body occupies memory until the job is accepted.
         let _held = submission.held.clone();
         let name = AppId::parse(&submission.app)?;
@@ -131,6 +138,27 @@ impl Submitter {
 
         let permit = self.large.permit(submission.body.len()).await;
         let mut request = permit.run(|| Request::parse(name, caller, submission))?;
+        let mut span = self.begin_trace(&mut request.draft.job, start);
+        let accepted = self.submit_request(request, permit).await;
+        match &accepted {
+            Ok(accepted) => span.set_job(&accepted.job),
+            Err(error) => span.fail(error.to_string()),
+        }
+        accepted
+    }
+
+    /// Begins the span of a submission, which the job's later spans continue.
+    fn begin_trace(&self, job: &mut JobSpec, start: SystemTime) -> Span {
+        let span = (self.traces).span("submit", SpanKind::Server, Parent::of(job), start);
+        job.trace = span.traceparent();
+        span
+    }
+
+    async fn submit_request(
+        &self,
+        mut request: Request,
+        permit: LargeJsonPermit,
+    ) -> Result<Accepted, SubmitError> {
         if let Some(url) = &request.draft.job.webhook {
             (self.fetcher.check(url)).map_err(SubmitError::InvalidWebhook)?;
         }

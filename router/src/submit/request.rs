@@ -2,6 +2,7 @@
 
 use warmq_types::ids::{AppId, IdempotencyKey, JobId};
 use warmq_types::job::JobSpec;
+use warmq_types::traceparent::TRACEPARENT;
 
 use super::options::{JobOptions, max_queue_length};
 use super::{Draft, Submission, SubmitError, input};
@@ -35,12 +36,15 @@ impl Request {
             .transpose()?;
         let options = JobOptions::parse(&submission)?;
         let max_queue_length = max_queue_length(&submission)?;
+        // A position that is not valid counts as absent (W3C Trace Context, 2.2).
+        let trace = submission.headers.get(TRACEPARENT);
         let job = JobSpec {
             id: submission.id.unwrap_or_else(JobId::generate),
             path: submission.path,
             owner: caller.owner().cloned(),
             reply_to: submission.reply_to,
             webhook: submission.webhook,
+            trace: trace.and_then(|text| text.parse().ok()),
             ..JobSpec::new(name, input::parse(&submission.body)?)
         };
         Ok(Self {

@@ -7,6 +7,7 @@
 //! | `run` | runs the job on the engine and stores its files |
 //! | `retry` | decides what follows the run: its end, or another attempt |
 //! | `finish` | stores the end of an attempt |
+//! | `trace` | the spans of an attempt |
 //! | `settle` | announces or republishes the job, then acknowledges its message |
 //!
 //! Every path ends in one of two ways: the job's end is announced, a confirmed copy is queued, or
@@ -18,6 +19,7 @@ mod retry;
 mod run;
 mod settle;
 mod start;
+mod trace;
 
 use tokio_util::sync::CancellationToken;
 use warmq_types::attempt::Outcome;
@@ -28,6 +30,7 @@ use self::finish::EndedAttempt;
 use self::retry::FollowUp;
 use self::run::{FinishedRun, RunEnd};
 use self::settle::Settlement;
+use self::trace::AttemptTrace;
 use crate::cancellations::CancellationListener;
 use crate::consumer::{ConsumeError, JobDelivery, Source};
 use crate::context::WorkerContext;
@@ -50,6 +53,7 @@ struct Attempt<'a> {
     keeper: LeaseKeeper,
     /// Cancelled once the job is no longer this attempt's.
     lost: CancellationToken,
+    trace: AttemptTrace,
 }
 
 /// Handles one delivery.
@@ -82,6 +86,7 @@ async fn end(
         mut settlement,
         keeper,
         lost,
+        trace,
         ..
     } = attempt;
     let is_ours = !lost.is_cancelled();
@@ -112,6 +117,7 @@ async fn end(
             drop(keeper);
             settlement.requeue_uncounted(&job, ended.lease).await;
             runner.metrics.ended(REQUEUED, ended.timings);
+            trace.end(REQUEUED, None);
             return after_run(fault, run.connected);
         }
     }
@@ -126,7 +132,12 @@ async fn end(
     let changed = runner.engine.description != incarnation.description;
     let idle = run.connected && is_healthy && !changed && !context.stop.is_cancelled();
     let stored = finish::store(runner, &ended, counts, idle).await;
+    let failure = match &ended.outcome {
+        Outcome::Failed(error) => Some(error.message.clone()),
+        Outcome::Succeeded(_) | Outcome::Cancelled => None,
+    };
     settlement.ended(ended, stored, counts).await;
+    trace.end(outcome, failure);
     drop(keeper);
     match after_run(fault, run.connected) {
         AfterDelivery::Idle if changed => AfterDelivery::End(IncarnationEnd::DescriptionChanged),

@@ -12,6 +12,7 @@ use warmq_types::job::{JobError, JobSpec, Timings};
 use warmq_types::retry_tier::RetryTier;
 
 use super::Attempt;
+use super::trace::AttemptTrace;
 use crate::consumer::Consumers;
 use crate::context::WorkerContext;
 use crate::engine::thread::{Done, EngineThread};
@@ -23,6 +24,7 @@ use crate::output_files::{self, StoreError};
 use crate::progress::ProgressReporter;
 use crate::runner::{Runner, wait_until};
 use crate::stored_input;
+use crate::timeline::Stage;
 
 /// Grace for an engine to stop after the drain timeout.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
@@ -70,6 +72,7 @@ pub(super) async fn run(
         &attempt.job.job,
         attempt.keeper.lease(),
         attempt.lost.clone(),
+        attempt.trace.timeline(),
     );
     let run = run_engine(attempt, &runner.engine, consumers, &progress).await;
     let Done { ended, report } = run.done;
@@ -91,6 +94,7 @@ pub(super) async fn run(
         Err(Failure::Runner(fault)) => RunEnd::Fault(fault),
         Err(Failure::Cancelled) => RunEnd::Stopped,
     };
+    attempt.trace.run_ended(ended.timings);
     progress.end().await;
     FinishedRun {
         end,
@@ -116,6 +120,7 @@ async fn run_engine(
         settlement,
         cancellation,
         lost,
+        trace,
         ..
     } = attempt;
     let (spec, since) = (&job.job, started.since);
@@ -124,7 +129,9 @@ async fn run_engine(
     let ack_deadline = since + context.intervals.unacknowledged;
     // Stops the engine: cancelled with `lost`, after `run_timeout`, and after the drain timeout.
     let cancel = lost.child_token();
-    let mut run = pin!(fetch_then_run(context, engine, spec, progress, &cancel));
+    let mut run = pin!(fetch_then_run(
+        context, engine, spec, progress, &cancel, trace
+    ));
     let mut hangs = pin!(hangs(context, &cancel, progress));
     let (mut timed_out, mut connected) = (None, true);
     let done = loop {
@@ -171,6 +178,7 @@ async fn fetch_then_run(
     spec: &JobSpec,
     progress: &ProgressReporter,
     cancel: &CancellationToken,
+    trace: &AttemptTrace,
 ) -> Result<Done, Fault> {
     let fetched = async {
         let mut job = stored_input::load(&context.storage, spec, cancel).await?;
@@ -189,7 +197,13 @@ async fn fetch_then_run(
         Ok(fetched) => fetched,
         Err(failure) => return Ok(Done::not_run(failure, engine.report.clone())),
     };
-    let run = engine.run(job, files, progress.reports(), cancel.clone());
+    trace.timeline().begin(Stage::Begin);
+    let run = engine.run(
+        trace.continued(job),
+        files,
+        progress.reports(),
+        cancel.clone(),
+    );
     run.await.map_err(|crashed| {
         let reason = crashed.reason;
         tracing::error!(job.id = %spec.id, reason, "the engine crashed while it ran a job");

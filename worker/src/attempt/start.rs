@@ -15,6 +15,7 @@ use warmq_types::retry_tier::RetryTier;
 
 use super::Attempt;
 use super::settle::Settlement;
+use super::trace::AttemptTrace;
 use crate::consumer::{JobDelivery, Source};
 use crate::context::WorkerContext;
 use crate::lease::{LeaseKeeper, StartedAttempt};
@@ -72,6 +73,7 @@ pub(super) async fn start<'a>(
         since: Instant::now(),
     };
     Ok(Attempt {
+        trace: AttemptTrace::begin(&context.traces, &started),
         keeper: LeaseKeeper::start(context, &started, lease, lost.clone()),
         context,
         job,

@@ -140,6 +140,9 @@ pub trait RunContext {
     /// Reports progress. `Break` means that the job is cancelled: end with [`Failure::Cancelled`].
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
+    /// Notes that a picture's decoding begins.
+    fn decoding(&mut self) {}
+
     /// Emits an event of the job's stream: any JSON.
     fn event(&mut self, event: Value);
 

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::fault::Fault;
 use crate::input_files::InputFiles;
+use crate::timeline::{Stage, Timeline};
 
 /// Interval at which a stopping thread is polled.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(5);
@@ -43,6 +44,8 @@ pub struct RunReports {
     pub progress: watch::Sender<Option<Progress>>,
     /// Events of the job's stream; further ones are dropped while it is full.
     pub events: mpsc::Sender<Value>,
+    /// When its stages began.
+    pub timeline: Timeline,
 }
 
 /// The engine panicked during a job; its thread ended, a new engine must be built.
@@ -351,6 +354,7 @@ impl RunContext for Context<'_> {
     }
 
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        self.reports.timeline.report(&progress);
         self.reports.progress.send_modify(|latest| {
             // The reporter may not have read it yet.
             let preview = latest.take().and_then(|latest| latest.preview);
@@ -364,6 +368,10 @@ impl RunContext for Context<'_> {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn decoding(&mut self) {
+        self.reports.timeline.begin(Stage::Decode);
     }
 
     fn event(&mut self, event: Value) {
@@ -427,6 +435,7 @@ mod tests {
         let reports = RunReports {
             progress: watch::channel(None).0,
             events: mpsc::channel(1).0,
+            timeline: Timeline::default(),
         };
         engine
             .run(

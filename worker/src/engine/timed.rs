@@ -261,11 +261,11 @@ fn crash(message: &str) {
 
 fn run(begun: Instant, duration: Duration, context: &mut dyn RunContext) -> Result<(), Failure> {
     for step in 1..=STEPS {
-        wait_until(begun + duration * step / STEPS, context)?;
         let progress = Progress::at(Phase::Running, step, STEPS);
         if context.progress(progress).is_break() {
             return Err(Failure::Cancelled);
         }
+        wait_until(begun + duration * step / STEPS, context)?;
     }
     Ok(())
 }

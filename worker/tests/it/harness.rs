@@ -83,6 +83,7 @@ impl World {
                 storage: storage.parse().unwrap(),
                 queue_type: Default::default(),
                 consumer_timeout: Duration::from_secs(1800),
+                otlp_endpoint: None,
             },
             app: self.app.clone(),
             engine: Options {

@@ -23,6 +23,7 @@ use crate::hint::{Hint, HintSource};
 use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
 use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
+use crate::traceparent::Traceparent;
 pub use decision::{Decision, Hold, Target};
 pub use error::{FieldError, JobError};
 pub use progress::{Phase, Progress, Timings};
@@ -140,6 +141,10 @@ pub struct JobSpec {
     /// The flow that it is a step of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_of: Option<StepOf>,
+    /// Position of its submission in a trace, which its later spans continue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub trace: Option<Traceparent>,
 }
 
 impl JobSpec {
@@ -167,6 +172,7 @@ impl JobSpec {
             links_s: None,
             route: Vec::new(),
             step_of: None,
+            trace: None,
         }
     }
 

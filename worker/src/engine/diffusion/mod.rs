@@ -20,7 +20,8 @@ use std::time::Instant;
 
 use warmq_config::ByteSize;
 use warmq_diffusion::{
-    Catalog, Device, Error, Manifest, Mask, Observer, Picture, Request, Stamp, Truncation, Workload,
+    Catalog, Device, Error, Latents, Manifest, Mask, Observer, Picture, Request, Stamp, Truncation,
+    Workload,
 };
 use warmq_store::RunnerReport;
 use warmq_types::fault::FaultKind;
@@ -486,6 +487,10 @@ impl Observer for Steps<'_> {
             preview: picture::preview(&preview),
             ..self.last.clone()
         });
+    }
+
+    fn latents(&mut self, _: Latents) {
+        self.context.decoding();
     }
 }
 

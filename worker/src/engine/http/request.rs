@@ -2,6 +2,7 @@
 
 use url::Url;
 use warmq_types::job::JobSpec;
+use warmq_types::traceparent::TRACEPARENT;
 
 /// Header: id of the job.
 pub(super) const REQUEST_ID: &str = "x-fal-request-id";
@@ -11,9 +12,6 @@ pub(super) const RUNNER_HINT: &str = "x-fal-runner-hint";
 
 /// Header: app and path that the job was submitted to.
 pub(super) const ENDPOINT: &str = "x-fal-endpoint";
-
-/// Header: W3C trace context.
-pub(super) const TRACE_PARENT: &str = "traceparent";
 
 /// First segments of paths that belong to the contract and are no endpoints.
 const RESERVED: [&str; 3] = ["cancel", "health", "hints"];
@@ -46,7 +44,7 @@ pub(super) fn headers(job: &JobSpec) -> Vec<(&'static str, String)> {
     let mut headers = vec![
         (REQUEST_ID, job.id.to_string()),
         (ENDPOINT, endpoint(job)),
-        (TRACE_PARENT, trace_parent(job)),
+        (TRACEPARENT, traceparent(job)),
     ];
     headers.extend(job.hint.iter().map(|hint| (RUNNER_HINT, hint.to_string())));
     headers.retain(|(_, value)| !value.contains(char::is_control));
@@ -60,8 +58,12 @@ fn endpoint(job: &JobSpec) -> String {
     }
 }
 
-/// Returns a trace context whose trace is the job's id, so that all attempts are in one trace.
-fn trace_parent(job: &JobSpec) -> String {
+/// Returns the job's position in its trace; without one, a position whose trace is the job's id, so
+/// that all attempts are in one trace.
+fn traceparent(job: &JobSpec) -> String {
+    if let Some(trace) = job.trace {
+        return trace.to_string();
+    }
     let trace = job.id.to_string().replace('-', "");
     // The random half of a version 7 UUID is never zero.
     let span = trace.get(16..).unwrap_or_default();
@@ -121,7 +123,7 @@ mod tests {
         let value = |name| headers.iter().find(|(found, _)| *found == name);
         assert_eq!(value(RUNNER_HINT).unwrap().1, "sdxl");
         assert_eq!(value(ENDPOINT).unwrap().1, "acme/sdxl/edit");
-        let trace = &value(TRACE_PARENT).unwrap().1;
+        let trace = &value(TRACEPARENT).unwrap().1;
         let lengths: Vec<usize> = trace.split('-').map(str::len).collect();
         assert_eq!(lengths, [2, 32, 16, 2]);
         job.hint = Some(Hint::parse("a\nb").unwrap());
