@@ -1,4 +1,5 @@
-//! Confirmed, mandatory and persistent publishes.
+//! Confirmed publishes: persistent unless the message is [transient](Message::transient), mandatory
+//! unless announced.
 //!
 //! Each mandatory message in flight has a channel of its own: lapin attaches a returned message to
 //! whichever confirm of its channel follows, so on a shared channel the wrong publisher would see
@@ -29,6 +30,10 @@ const IN_FLIGHT: usize = 512;
 /// that exceeds its limit, and with it the messages of others.
 const MAX_SHARED_BYTES: usize = 16 << 10;
 
+/// Delivery mode of a message that the broker keeps in memory.
+const TRANSIENT: u8 = 1;
+
+/// Delivery mode of a message that the broker stores before it confirms it.
 const PERSISTENT: u8 = 2;
 
 /// Header of a job that a runner returned.
@@ -128,6 +133,8 @@ pub struct Message {
     pub correlation_id: Option<String>,
     /// Headers with text values.
     pub headers: Vec<(String, String)>,
+    /// Whether the broker keeps it in memory only, and loses it when it restarts.
+    pub transient: bool,
 }
 
 impl Message {
@@ -149,7 +156,10 @@ impl Message {
 
     pub(super) fn properties(&self) -> BasicProperties {
         let mut properties = BasicProperties::default()
-            .with_delivery_mode(PERSISTENT)
+            .with_delivery_mode(match self.transient {
+                true => TRANSIENT,
+                false => PERSISTENT,
+            })
             .with_content_type("application/json".into());
         if let Some(id) = &self.message_id {
             properties = properties.with_message_id(id.as_str().into());

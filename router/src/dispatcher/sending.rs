@@ -127,6 +127,8 @@ impl JobSender<'_> {
         };
         let mut message = Message {
             message_id: Some(delivered.job.id.to_string()),
+            // Storing costs RabbitMQ more than all else (decision 0016); its record remains.
+            transient: matches!(to, Destination::Runner(..)),
             ..Message::new(body)
         };
         match self.publisher.publish(&exchange, &key, &message).await {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use lapin::Consumer;
 use reqwest::StatusCode;
-use warmq_testkit::{PrivateRabbit, Testbed, eventually};
+use serde_json::Value;
+use warmq_broker::Topology;
+use warmq_store::Registration;
+use warmq_testkit::{PrivateRabbit, Testbed, eventually, registration};
 use warmq_tests::amqp::{json, next, with_id};
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_tests::{AmqpClient, HttpResponse, System};
@@ -100,6 +103,43 @@ async fn a_broker_that_is_killed_and_restarted_loses_no_job_that_was_accepted() 
     system
         .reached_once_recorded(by_amqp, JobState::Succeeded)
         .await;
+    system.cleanup().await;
+}
+
+#[tokio::test]
+async fn a_job_in_its_runners_queue_runs_although_the_broker_restarts() {
+    let mut rabbit = PrivateRabbit::start(&[]).await.unwrap();
+    let testbed = Testbed::builder().amqp_url(rabbit.url().expose());
+    let testbed = testbed.config(format!("reconcile_after = '3s'\n[apps.'{TIMED}']"));
+    let system = System::of(testbed.start().await.unwrap()).await;
+    // A runner that takes nothing from its queue.
+    let (topology, store) = (system.testbed.topology(), system.testbed.store());
+    let runner = registration(&TIMED.parse().unwrap(), &"silent".parse().unwrap());
+    let channel = system.testbed.publisher().channel().await.unwrap();
+    let Registration {
+        app,
+        runner: name,
+        epoch,
+        ..
+    } = &runner;
+    let declared = topology.declare_runner(&channel, app, name, *epoch, AFTER_AN_OUTAGE);
+    declared.await.unwrap();
+    let lease = Duration::from_secs(15);
+    let registered = (store.membership()).register(&runner, &Value::Bool(true), lease);
+    registered.await.unwrap();
+    let job = accepted(&system).await;
+    let queue = topology.runner_queue(name, *epoch);
+    system.until_depth(&queue, 1).await;
+    rabbit.kill9().await.unwrap();
+    rabbit.restart().await.unwrap();
+    let channel = system.testbed.publisher().channel().await.unwrap();
+    assert_eq!(
+        Topology::depth(&channel, &queue).await.unwrap(),
+        0,
+        "it was stored"
+    );
+    let _worker = system.timed_worker("a").await;
+    all_succeed(&system, [job]).await;
     system.cleanup().await;
 }
 
