@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use warmq_config::{
-    ByteSize, CommandLine, DurationSetting, HttpUrl, KeepFor, Problems, SecretText, ServerArgs,
-    Servers, Settings,
+    ByteSize, CommandLine, DurationSetting, KeepFor, Problems, SecretText, ServerArgs, Servers,
+    Settings,
 };
 use warmq_fetch::Allowed;
 use warmq_types::access::AdminKey;
@@ -117,6 +117,28 @@ impl FromStr for Role {
     }
 }
 
+/// A URL without query and fragment, to which paths can be appended.
+#[derive(Debug, Clone)]
+struct PublicUrl(url::Url);
+
+impl FromStr for PublicUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "write https://host/path";
+        let url = url::Url::parse(text)
+            .map_err(|error| format!("'{text}' is not a URL ({error}); {EXAMPLE}"))?;
+        if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+            return Err(format!("'{text}' is not a URL of HTTP; {EXAMPLE}"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!(
+                "'{text}' has a part from ? or # on, and paths are added to it; {EXAMPLE}"
+            ));
+        }
+        Ok(Self(url))
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Roles(BTreeSet<Role>);
 
@@ -183,7 +205,7 @@ impl Config {
             "127.0.0.1:8080, or 0.0.0.0:8080 for every network ([::1]:8080 with IPv6)",
         );
         let public_url =
-            settings.take_optional::<HttpUrl>("public_url", args.public_url.as_deref());
+            settings.take_optional::<PublicUrl>("public_url", args.public_url.as_deref());
         let roles = settings.take::<Roles>(
             "roles",
             args.roles.as_deref(),
@@ -254,7 +276,7 @@ impl Config {
                 allow_anonymous: anonymous?,
                 fetch_allow: fetch_allow?,
                 declared: Arc::new(declared),
-                public_url: public_url.map(HttpUrl::into_url),
+                public_url: public_url.map(|PublicUrl(url)| url),
             })
         })();
         settings.finish(config)

@@ -6,7 +6,6 @@
 mod apps;
 mod command_line;
 mod duration_setting;
-mod http_url;
 mod keep_for;
 mod scaling;
 mod secret;
@@ -18,7 +17,6 @@ mod source_location;
 pub use apps::{AppConfig, Apps, HintFrom, SHORTEST_RETENTION};
 pub use command_line::CommandLine;
 pub use duration_setting::DurationSetting;
-pub use http_url::HttpUrl;
 pub use keep_for::KeepFor;
 pub use scaling::ScalingConfig;
 pub use secret::SecretText;

@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use url::Url;
 use warmq_types::ids::Namespace;
 use warmq_types::queue_type::QueueType;
 use warmq_types::server_url::ServerUrl;
 
-use super::{DurationSetting, HttpUrl, Settings};
+use super::{DurationSetting, Settings};
 
 /// Flags of every process, as text: [`Servers::read`] parses them.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -53,7 +52,12 @@ pub struct ServerArgs {
     pub consumer_timeout: Option<String>,
     /// Collector of OpenTelemetry that receives traces of jobs by OTLP over HTTP, usually
     /// http://host:4318 [default: none]
-    #[arg(long, env = "WARMQ_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(
+        long,
+        env = "WARMQ_OTLP_ENDPOINT",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub otlp_endpoint: Option<String>,
 }
 
@@ -74,7 +78,7 @@ pub struct Servers {
     /// channel.
     pub consumer_timeout: Duration,
     /// Collector that receives traces of jobs.
-    pub otlp_endpoint: Option<Url>,
+    pub otlp_endpoint: Option<ServerUrl>,
 }
 
 impl ServerArgs {
@@ -132,11 +136,12 @@ impl Servers {
             settings.problem("consumer-timeout: it must be more than 0");
         }
         let otlp_endpoint =
-            settings.take_optional::<HttpUrl>("otlp_endpoint", args.otlp_endpoint.as_deref());
+            settings.take_optional::<ServerUrl>("otlp_endpoint", args.otlp_endpoint.as_deref());
         for (name, url, schemes) in [
             ("amqp-url", &amqp_url, ["amqp", "amqps"]),
             ("redis-url", &redis_url, ["redis", "rediss"]),
             ("storage", &storage, ["file", "s3"]),
+            ("otlp-endpoint", &otlp_endpoint, ["http", "https"]),
         ] {
             if let Some(url) = url
                 && !schemes.contains(&url.scheme())
@@ -147,6 +152,13 @@ impl Servers {
                 ));
             }
         }
+        if let Some(url) = &otlp_endpoint
+            && url.as_url().password().is_some()
+        {
+            settings.problem(format!(
+                "otlp-endpoint: {url} must not contain a password: set OTEL_EXPORTER_OTLP_HEADERS"
+            ));
+        }
         Some(Self {
             namespace: namespace?,
             amqp_url: amqp_url?,
@@ -154,7 +166,7 @@ impl Servers {
             storage: storage?,
             queue_type: queue_type?,
             consumer_timeout: consumer_timeout?.duration(),
-            otlp_endpoint: otlp_endpoint.map(HttpUrl::into_url),
+            otlp_endpoint,
         })
     }
 }
@@ -169,10 +181,27 @@ mod tests {
         let args = ServerArgs {
             amqp_url: Some("http://127.0.0.1".into()),
             redis_url: Some("nonsense".into()),
+            otlp_endpoint: Some("grpc://127.0.0.1:4317".into()),
             ..ServerArgs::default()
         };
         let servers = Servers::read(&mut settings, &args);
         let problems = settings.finish(servers).unwrap_err();
-        assert_eq!(problems.sentences().len(), 2, "{problems}");
+        assert_eq!(problems.sentences().len(), 3, "{problems}");
+    }
+
+    #[test]
+    fn a_password_for_the_collector_belongs_in_a_header() {
+        let mut settings = Settings::from_toml("", "warmq.toml");
+        let args = ServerArgs {
+            otlp_endpoint: Some("https://user:hunter2@collector:4318".into()),
+            ..ServerArgs::default()
+        };
+        let servers = Servers::read(&mut settings, &args);
+        let problems = settings.finish(servers).unwrap_err().to_string();
+        assert!(
+            problems.contains("OTEL_EXPORTER_OTLP_HEADERS"),
+            "{problems}"
+        );
+        assert!(!problems.contains("hunter2"), "{problems}");
     }
 }

@@ -7,8 +7,8 @@ use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportC
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as Export};
-use url::Url;
 use warmq_process::tls;
+use warmq_types::server_url::ServerUrl;
 
 /// Timeout of an export. Meanwhile the next spans are collected.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,14 +17,14 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct CollectorExporter {
     exporter: SpanExporter,
-    collector: Url,
+    collector: ServerUrl,
     is_failing: AtomicBool,
 }
 
 impl CollectorExporter {
-    pub(crate) fn to(collector: &Url) -> Result<Self, ExporterBuildError> {
+    pub(crate) fn to(collector: &ServerUrl) -> Result<Self, ExporterBuildError> {
         tls::install_crypto_provider();
-        let endpoint = format!("{}/v1/traces", collector.as_str().trim_end_matches('/'));
+        let endpoint = format!("{}/v1/traces", collector.expose().trim_end_matches('/'));
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)

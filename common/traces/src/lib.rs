@@ -21,9 +21,9 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
-use url::Url;
 use warmq_types::ids::JobId;
 use warmq_types::job::JobSpec;
+use warmq_types::server_url::ServerUrl;
 use warmq_types::traceparent::Traceparent;
 
 use exporter::CollectorExporter;
@@ -73,7 +73,7 @@ impl Traces {
     /// # Errors
     /// The HTTP client cannot be built.
     pub fn to(
-        collector: &Url,
+        collector: &ServerUrl,
         service: &'static str,
         instance: String,
     ) -> Result<Self, ExporterBuildError> {
