@@ -26,6 +26,9 @@ pub enum SessionError {
     /// A flow's step cannot be submitted.
     #[error("a step cannot be submitted: {0}")]
     Step(String),
+    /// The connection to RabbitMQ was lost, and a call on it has not returned.
+    #[error("the connection to RabbitMQ is lost, and a call on it does not return")]
+    Stuck,
     /// RabbitMQ ended a consumer, since its queue was deleted.
     #[error("RabbitMQ ended the consumer")]
     Ended,

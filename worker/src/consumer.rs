@@ -6,6 +6,8 @@
 //! returned. That costs a round trip per job, and the queue's process more, the more runners
 //! consume it.
 
+use std::time::Duration;
+
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
@@ -21,6 +23,9 @@ pub enum Source {
     /// The app's shared queue.
     Shared,
 }
+
+/// Timeout of an ack or nack, which only writes to the socket: then the connection is lost.
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A job's message until it is acknowledged or returned.
 #[derive(Debug)]
@@ -39,8 +44,13 @@ impl JobDelivery {
     /// Acknowledges the message. A failure means that the connection is lost; the message will be
     /// redelivered.
     pub async fn ack(self) {
-        if let Err(error) = self.delivery.acker.ack(BasicAckOptions::default()).await {
-            tracing::warn!(%error, "an ack was lost: the job's message will be redelivered");
+        let ack = self.delivery.acker.ack(BasicAckOptions::default());
+        match tokio::time::timeout(ACK_TIMEOUT, ack).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "an ack was lost: the job's message will be redelivered");
+            }
+            Err(_) => tracing::warn!("an ack was not sent in time: the job's message may return"),
         }
     }
 
@@ -52,8 +62,15 @@ impl JobDelivery {
             requeue: self.source == Source::Shared,
             ..BasicNackOptions::default()
         };
-        if let Err(error) = self.delivery.acker.nack(options).await {
-            tracing::debug!(%error, "could not nack a message: the broker requeues it");
+        let nack = self.delivery.acker.nack(options);
+        match tokio::time::timeout(ACK_TIMEOUT, nack).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "could not nack a message: the broker requeues it");
+            }
+            Err(_) => {
+                tracing::warn!("a nack was not sent in time: the broker requeues the message")
+            }
         }
     }
 }

@@ -146,6 +146,8 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         let ended = tokio::select! {
             ended = dispatching => ended,
             () = superseded => Ok(()),
+            // Otherwise a call that hangs would leave the app without a dispatcher.
+            stuck = session.stuck() => Err(stuck),
         };
         session.close().await;
         ended.inspect_err(|broken| shared.limits.note(broken))?;

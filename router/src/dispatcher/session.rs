@@ -16,6 +16,13 @@ use crate::session_error::SessionError;
 /// Interval of the leader's periodic work.
 pub(super) const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a session may outlive its connection: its consumers end at once with the true reason,
+/// unless a call on the connection does not return.
+const LOST_GRACE: Duration = Duration::from_secs(5);
+
+/// Timeout of closing a session's channels. The broker closes those of a lost connection by itself.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The channels of a session, one of them for declarations, and its gauges.
 pub(super) struct Session {
     pub(super) connection: SharedConnection,
@@ -44,17 +51,26 @@ impl Session {
         })
     }
 
+    /// Returns once the connection has been lost for [`LOST_GRACE`].
+    pub(super) async fn stuck(&self) -> SessionError {
+        lost_for(LOST_GRACE, || !self.connection.status().connected()).await;
+        SessionError::Stuck
+    }
+
     /// Closes the session's channels, so that its unacknowledged messages return to their queues
     /// before the next session begins.
     pub(super) async fn close(self) {
         let channels: Vec<Channel> = self.connection.channels().drain(..).collect();
-        for channel in channels
-            .into_iter()
-            .filter(|channel| channel.status().connected())
-        {
-            if let Err(error) = channel.close(200, "done".into()).await {
-                tracing::debug!(%error, "a channel was not closed in order");
+        let open = channels.iter().filter(|open| open.status().connected());
+        let closing = async {
+            for channel in open {
+                if let Err(error) = channel.close(200, "done".into()).await {
+                    tracing::debug!(%error, "a channel was not closed in order");
+                }
             }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::warn!("the channels of a session were not closed in time");
         }
     }
 }
@@ -94,9 +110,51 @@ impl SharedConnection {
     }
 }
 
+/// Waits until `is_lost` has held for `grace`, checked every second.
+async fn lost_for(grace: Duration, is_lost: impl Fn() -> bool) {
+    let mut check = ticks(TICK_INTERVAL);
+    let mut since = None;
+    loop {
+        let now = check.tick().await;
+        match is_lost() {
+            true if now - *since.get_or_insert(now) >= grace => return,
+            true => {}
+            false => since = None,
+        }
+    }
+}
+
 /// Returns an interval that does not catch up after a delay.
 pub(super) fn ticks(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_counts_as_lost_after_the_grace_only() {
+        let grace = Duration::from_secs(5);
+        let (begun, lost) = (Instant::now(), Cell::new(false));
+        let flickers = async {
+            for is_lost in [true, false, true] {
+                lost.set(is_lost);
+                tokio::time::sleep(grace - TICK_INTERVAL).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = lost_for(grace, || lost.get()) => {}
+            () = flickers => {}
+        }
+        let after = begun.elapsed();
+        assert!(after >= grace * 3 - TICK_INTERVAL * 2, "{after:?}");
+    }
 }
