@@ -4,12 +4,11 @@
 
 use lapin::ErrorKind;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use serde_json::Value;
 use tokio::sync::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
-use warmq_broker::{Message, PublishError, Publisher, Topology};
+use warmq_broker::{Message, PublishError, Publisher, Topology, acknowledgement};
 use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 use warmq_types::ids::JobId;
@@ -140,7 +139,7 @@ impl Replies {
                 self.reply(&event).await?;
             }
         }
-        delivery.ack(BasicAckOptions::default()).await?;
+        acknowledgement::ack(&delivery.acker).await?;
         Ok(())
     }
 

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use lapin::options::{BasicAckOptions, BasicGetOptions};
+use lapin::options::BasicGetOptions;
 use lapin::{Acker, Channel, Connection};
 use tokio::sync::Mutex;
 use warmq_broker::dead_letter::RefusedSubmission;
-use warmq_broker::{DeadLetter, Message, Publisher, Topology};
+use warmq_broker::{DeadLetter, Message, Publisher, Topology, acknowledgement};
 use warmq_store::{AdmissionRules, Store};
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::message::{JobMessage, Versioned};
@@ -270,7 +270,7 @@ impl Browse {
     async fn remove(self, id: JobId) -> Result<(), SessionError> {
         for (letter, acker) in &self.letters {
             if letter.id == id {
-                acker.ack(BasicAckOptions::default()).await?;
+                acknowledgement::ack(acker).await?;
             }
         }
         self.put_back().await

@@ -1,9 +1,8 @@
 //! Stores deferred results once Redis is reachable, and publishes their events.
 
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_broker::Topology;
+use warmq_broker::{Topology, acknowledgement};
 use warmq_process::clock::unix_ms;
 use warmq_store::Store;
 use warmq_types::message::{DeferredResult, Versioned};
@@ -54,7 +53,7 @@ impl DeferredResults {
                 }
             }
         }
-        delivery.ack(BasicAckOptions::default()).await?;
+        acknowledgement::ack(&delivery.acker).await?;
         Ok(())
     }
 }

@@ -5,9 +5,8 @@ use std::pin::pin;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_broker::{Topology, consumer};
+use warmq_broker::{Topology, acknowledgement, consumer};
 use warmq_process::retry;
 use warmq_types::server_url::ServerUrl;
 
@@ -77,7 +76,7 @@ impl ReconnectingConsumer<'_> {
         match handle(delivery).await {
             Err(error) if error.is_damage() => {
                 tracing::error!(%error, "dropped a message of {}: its job's record cannot be read", self.what);
-                acker.ack(BasicAckOptions::default()).await?;
+                acknowledgement::ack(&acker).await?;
                 Ok(())
             }
             done => done,

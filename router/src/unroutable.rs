@@ -2,9 +2,8 @@
 //! recovered before RabbitMQ. A message that is not a job becomes a dead letter.
 
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_broker::{DeadLetter, Message, Publisher, Topology};
+use warmq_broker::{DeadLetter, Message, Publisher, Topology, acknowledgement};
 use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::server_url::ServerUrl;
 
@@ -64,7 +63,7 @@ impl Unroutable {
                 publisher.publish("", &queue, &letter).await?;
             }
         }
-        delivery.ack(BasicAckOptions::default()).await?;
+        acknowledgement::ack(&delivery.acker).await?;
         Ok(())
     }
 }

@@ -216,6 +216,14 @@ fn only_the_topology_declares_queues() {
 }
 
 #[test]
+fn every_ack_has_a_timeout() {
+    for sources in SOURCES {
+        let allowed = ["common/broker/src/acknowledgement.rs", BARE_TRANSPORT];
+        assert_absent(sources, &["BasicAckOptions", "BasicNackOptions"], &allowed);
+    }
+}
+
+#[test]
 fn only_the_store_names_redis() {
     for sources in SOURCES {
         assert_absent(sources, &["redis::"], &["common/store/", BARE_TRANSPORT]);

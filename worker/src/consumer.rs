@@ -6,14 +6,12 @@
 //! returned. That costs a round trip per job, and the queue's process more, the more runners
 //! consume it.
 
-use std::time::Duration;
-
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
+use lapin::options::BasicCancelOptions;
 use lapin::{Channel, Connection, Consumer};
 use warmq_broker::advice::explained;
-use warmq_broker::consumer;
+use warmq_broker::{acknowledgement, consumer};
 
 /// The queue of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +21,6 @@ pub enum Source {
     /// The app's shared queue.
     Shared,
 }
-
-/// Timeout of an ack or nack, which only writes to the socket: then the connection is lost.
-const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A job's message until it is acknowledged or returned.
 #[derive(Debug)]
@@ -44,13 +39,8 @@ impl JobDelivery {
     /// Acknowledges the message. A failure means that the connection is lost; the message will be
     /// redelivered.
     pub async fn ack(self) {
-        let ack = self.delivery.acker.ack(BasicAckOptions::default());
-        match tokio::time::timeout(ACK_TIMEOUT, ack).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "an ack was lost: the job's message will be redelivered");
-            }
-            Err(_) => tracing::warn!("an ack was not sent in time: the job's message may return"),
+        if let Err(error) = acknowledgement::ack(&self.delivery.acker).await {
+            tracing::warn!(%error, "an ack was lost: the job's message will be redelivered");
         }
     }
 
@@ -58,19 +48,9 @@ impl JobDelivery {
     /// queue to the dispatcher (dead-lettered, since that queue has no other consumer). If the
     /// connection is lost the broker does the same.
     pub async fn nack(self) {
-        let options = BasicNackOptions {
-            requeue: self.source == Source::Shared,
-            ..BasicNackOptions::default()
-        };
-        let nack = self.delivery.acker.nack(options);
-        match tokio::time::timeout(ACK_TIMEOUT, nack).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "could not nack a message: the broker requeues it");
-            }
-            Err(_) => {
-                tracing::warn!("a nack was not sent in time: the broker requeues the message")
-            }
+        let requeue = self.source == Source::Shared;
+        if let Err(error) = acknowledgement::nack(&self.delivery.acker, requeue).await {
+            tracing::debug!(%error, "could not nack a message: the broker requeues it");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! RabbitMQ: connections, topology, confirmed publishes and consumers.
 
+pub mod acknowledgement;
 pub mod advice;
 pub mod connection;
 pub mod consumer;

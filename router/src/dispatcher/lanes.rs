@@ -5,11 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Channel, Consumer};
 use serde_json::Value;
 use tokio::time::{Instant, Interval};
-use warmq_broker::{DeadLetter, Topology, consumer};
+use warmq_broker::{DeadLetter, Topology, acknowledgement, consumer};
 use warmq_types::ids::{JobId, RunnerId};
 use warmq_types::job::{JobSpec, Priority};
 use warmq_types::message::{JobMessage, Versioned};
@@ -55,12 +54,7 @@ impl JobDelivery {
 
     /// Nacks the message with requeue, so that the broker redelivers it at once.
     pub(super) async fn return_to_lane(self) -> Result<(), SessionError> {
-        let again = BasicNackOptions {
-            requeue: true,
-            ..BasicNackOptions::default()
-        };
-        self.delivery.nack(again).await?;
-        Ok(())
+        Ok(acknowledgement::nack(&self.delivery.acker, true).await?)
     }
 }
 
@@ -255,7 +249,7 @@ impl<'a> Lanes<'a> {
                 );
                 let letter = DeadLetter::new(delivery.data.clone(), error.to_string());
                 self.sender.dead_letter(letter).await?;
-                delivery.ack(BasicAckOptions::default()).await?;
+                acknowledgement::ack(&delivery.acker).await?;
                 Ok(None)
             }
         }

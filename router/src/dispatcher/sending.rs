@@ -2,8 +2,7 @@
 
 use std::time::SystemTime;
 
-use lapin::options::BasicAckOptions;
-use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology};
+use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology, acknowledgement};
 use warmq_traces::{Parent, SpanKind, Traces};
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::message::{FailureHistory, JobMessage, Versioned};
@@ -61,7 +60,7 @@ impl JobSender<'_> {
         match (self.publish(&delivered, &to).await, to) {
             (Ok(()), to) => {
                 self.trace(&delivered, &to, start);
-                delivered.delivery.ack(BasicAckOptions::default()).await?;
+                acknowledgement::ack(&delivered.delivery.acker).await?;
                 Ok(None)
             }
             (Err(PublishError::Returned { .. }), Destination::Runner(runner, epoch)) => {

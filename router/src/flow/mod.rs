@@ -26,9 +26,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
-use warmq_broker::Topology;
+use warmq_broker::{Topology, acknowledgement};
 use warmq_process::retry;
 use warmq_store::Store;
 use warmq_types::ids::{AppId, JobId};
@@ -177,7 +176,7 @@ impl Flows {
                 }
             }
         }
-        delivery.ack(BasicAckOptions::default()).await?;
+        acknowledgement::ack(&delivery.acker).await?;
         Ok(())
     }
 }

@@ -2,10 +2,9 @@
 //! and its submitter gets a reply if it gave `reply_to`.
 
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use warmq_broker::dead_letter::{RefusedSubmission, submission_headers, text_header};
-use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology};
+use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology, acknowledgement};
 use warmq_process::retry;
 use warmq_types::ids::{AppId, JobId};
 use warmq_types::job::{JobError, ReplyTo};
@@ -97,7 +96,7 @@ impl AmqpSubmissions {
         if let Some(error) = refused {
             self.dead_letter(&delivery, &error).await?;
         }
-        delivery.ack(BasicAckOptions::default()).await?;
+        acknowledgement::ack(&delivery.acker).await?;
         Ok(())
     }
 

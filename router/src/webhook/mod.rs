@@ -21,10 +21,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use warmq_broker::{PublishError, Publisher, Topology};
+use warmq_broker::{PublishError, Publisher, Topology, acknowledgement};
 use warmq_fetch::Fetcher;
 use warmq_process::clock::unix_ms;
 use warmq_store::{AfterAttempt, AttemptSlot, Secret, Store, WebhookDelivery};
@@ -105,7 +104,7 @@ impl Webhooks {
             Ok(notice) => self.deliver(notice, limit).await?,
         }
         // A pending retry is a message of its own.
-        delivery.ack(BasicAckOptions::default()).await?;
+        acknowledgement::ack(&delivery.acker).await?;
         Ok(())
     }
 

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use lapin::options::BasicAckOptions;
 use tokio::time::Instant;
-use warmq_broker::has_returned;
+use warmq_broker::{acknowledgement, has_returned};
 use warmq_policy::warm::{
     Arrival, Command, Constants, Event, HoldCommand, Runner, SendCommand, Warm, Why,
 };
@@ -204,7 +203,7 @@ impl<'a> PolicyDriver<'a> {
         if let Some(older) = older {
             // A duplicate message, for example of a submission that was published twice: one is
             // enough.
-            older.delivery.ack(BasicAckOptions::default()).await?;
+            acknowledgement::ack(&older.delivery.acker).await?;
             return Ok(());
         }
         let arrival = Arrival {
