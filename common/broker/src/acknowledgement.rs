@@ -1,5 +1,6 @@
 //! Acks and nacks that end. lapin writes them to the socket and waits for nothing else, yet the ack
-//! of a message whose connection is lost at that moment may never complete (4.12.3).
+//! of a message whose connection is lost at that moment may never complete (4.12.3), like publishes
+//! then: <https://github.com/amqp-rs/lapin/issues/409>.
 
 use std::io;
 use std::time::Duration;
