@@ -225,32 +225,26 @@ impl Config {
         // A compose file sets an absent variable to the empty string.
         let admin_key = admin_key.filter(|key| !key.is_empty());
         let admin_key = settings.take_optional("admin_key", admin_key);
-        let reconcile_after = settings.take::<DurationSetting>(
+        let reconcile_after = positive(
+            &mut settings,
             "reconcile_after",
             args.reconcile_after.as_deref(),
             "60s",
         );
-        if reconcile_after.is_some_and(DurationSetting::is_zero) {
-            settings.problem("reconcile-after: must be greater than 0");
-        }
-        let forget_apps_after = settings.take::<DurationSetting>(
+        let forget_apps_after = positive(
+            &mut settings,
             "forget_apps_after",
             args.forget_apps_after.as_deref(),
             "24h",
         );
-        if forget_apps_after.is_some_and(DurationSetting::is_zero) {
-            settings.problem("forget-apps-after: must be greater than 0");
-        }
         let keep_uploads =
             settings.take::<KeepFor>("keep_uploads", args.keep_uploads.as_deref(), "14d");
-        let cleanup_interval = settings.take::<DurationSetting>(
+        let cleanup_interval = positive(
+            &mut settings,
             "cleanup_interval",
             args.cleanup_interval.as_deref(),
             "1h",
         );
-        if cleanup_interval.is_some_and(DurationSetting::is_zero) {
-            settings.problem("cleanup-interval: must be greater than 0");
-        }
         let scale_hook =
             settings.take_optional::<CommandLine>("scale_hook", args.scale_hook.as_deref());
         let drain_s =
@@ -297,6 +291,20 @@ impl Config {
             None => format!("{scheme}://{served}"),
         }
     }
+}
+
+/// Takes a duration that must not be zero.
+fn positive(
+    settings: &mut Settings,
+    key: &str,
+    flag: Option<&str>,
+    default: &str,
+) -> Option<DurationSetting> {
+    let duration = settings.take::<DurationSetting>(key, flag, default);
+    if duration.is_some_and(DurationSetting::is_zero) {
+        settings.problem(format!("{}: must be greater than 0", key.replace('_', "-")));
+    }
+    duration
 }
 
 /// Reads certificate and key, if both are given.

@@ -271,34 +271,25 @@ fn serve(
         let work = match request {
             EngineRequest::Run(work) => work,
             EngineRequest::CheckInput(job, done) => {
-                let checked = catch_unwind(AssertUnwindSafe(|| engine.check_input(&job)));
-                match checked {
-                    // Fails only if the process is exiting.
-                    Ok(checked) => drop(done.send(checked)),
-                    Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
+                match answer(done, || engine.check_input(&job)) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(()) => break,
                 }
-                continue;
             }
             EngineRequest::ChangeModels(change, done) => {
                 let changed = || {
                     let refused = engine.change_models(&change);
                     (refused, engine.describe(), engine.report())
                 };
-                match catch_unwind(AssertUnwindSafe(changed)) {
-                    // Fails only if the process is exiting.
-                    Ok(changed) => drop(done.send(changed)),
-                    Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
+                match answer(done, changed) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(()) => break,
                 }
-                continue;
             }
-            EngineRequest::Check(done) => {
-                match catch_unwind(AssertUnwindSafe(|| engine.check())) {
-                    // Fails only if the process is exiting.
-                    Ok(checked) => drop(done.send(checked)),
-                    Err(_) => return drop(catch_unwind(AssertUnwindSafe(|| drop(engine)))),
-                }
-                continue;
-            }
+            EngineRequest::Check(done) => match answer(done, || engine.check()) {
+                ControlFlow::Continue(()) => continue,
+                ControlFlow::Break(()) => break,
+            },
         };
         let mut context = Context {
             files: &work.files,
@@ -325,6 +316,19 @@ fn serve(
                 return;
             }
         }
+    }
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
+}
+
+/// Answers a request. Breaks if the engine panicked: it is not used again.
+fn answer<T>(done: oneshot::Sender<T>, call: impl FnOnce() -> T) -> ControlFlow<()> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(answer) => {
+            // Fails only if the process is exiting.
+            drop(done.send(answer));
+            ControlFlow::Continue(())
+        }
+        Err(_) => ControlFlow::Break(()),
     }
 }
 
