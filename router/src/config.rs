@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use warmq_config::{
-    ByteSize, CommandLine, DurationSetting, KeepFor, Problems, SecretText, ServerArgs, Servers,
-    Settings,
+    ByteSize, CommandLine, KeepFor, Problems, SecretText, ServerArgs, Servers, Settings,
 };
 use warmq_fetch::Allowed;
 use warmq_types::access::AdminKey;
@@ -225,26 +224,17 @@ impl Config {
         // A compose file sets an absent variable to the empty string.
         let admin_key = admin_key.filter(|key| !key.is_empty());
         let admin_key = settings.take_optional("admin_key", admin_key);
-        let reconcile_after = positive(
-            &mut settings,
-            "reconcile_after",
-            args.reconcile_after.as_deref(),
-            "60s",
-        );
-        let forget_apps_after = positive(
-            &mut settings,
+        let reconcile_after =
+            settings.take_positive("reconcile_after", args.reconcile_after.as_deref(), "60s");
+        let forget_apps_after = settings.take_positive(
             "forget_apps_after",
             args.forget_apps_after.as_deref(),
             "24h",
         );
         let keep_uploads =
             settings.take::<KeepFor>("keep_uploads", args.keep_uploads.as_deref(), "14d");
-        let cleanup_interval = positive(
-            &mut settings,
-            "cleanup_interval",
-            args.cleanup_interval.as_deref(),
-            "1h",
-        );
+        let cleanup_interval =
+            settings.take_positive("cleanup_interval", args.cleanup_interval.as_deref(), "1h");
         let scale_hook =
             settings.take_optional::<CommandLine>("scale_hook", args.scale_hook.as_deref());
         let drain_s =
@@ -291,20 +281,6 @@ impl Config {
             None => format!("{scheme}://{served}"),
         }
     }
-}
-
-/// Takes a duration that must not be zero.
-fn positive(
-    settings: &mut Settings,
-    key: &str,
-    flag: Option<&str>,
-    default: &str,
-) -> Option<DurationSetting> {
-    let duration = settings.take::<DurationSetting>(key, flag, default);
-    if duration.is_some_and(DurationSetting::is_zero) {
-        settings.problem(format!("{}: must be greater than 0", key.replace('_', "-")));
-    }
-    duration
 }
 
 /// Reads certificate and key, if both are given.

@@ -118,10 +118,8 @@ impl Parts {
         });
         let signed_urls = SignedUrls::new(public_url.clone(), secret.await?);
         let fetcher = Fetcher::new(config.fetch_allow.clone())?;
-        let traces = match &config.servers.otlp_endpoint {
-            Some(collector) => Traces::to(collector, "warmq-router", public_url.to_string())?,
-            None => Traces::off(),
-        };
+        let collector = config.servers.otlp_endpoint.as_ref();
+        let traces = Traces::to(collector, "warmq-router", public_url.to_string())?;
         let apps = AppDirectory::new(servers.store.clone(), config.declared.clone());
         let submitter = Submitter::new(
             servers.front.clone(),

@@ -200,10 +200,8 @@ async fn connect(
         cache: config.lora_cache.clone(),
     };
     let instance = uuid::Uuid::new_v4().to_string();
-    let traces = match &servers.otlp_endpoint {
-        Some(collector) => Traces::to(collector, "warmq-worker", instance.clone())?,
-        None => Traces::off(),
-    };
+    let collector = servers.otlp_endpoint.as_ref();
+    let traces = Traces::to(collector, "warmq-worker", instance.clone())?;
     Ok(Some(WorkerContext {
         metrics,
         traces,

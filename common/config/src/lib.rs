@@ -221,6 +221,20 @@ impl Settings {
         self.parse(key, &written, |error| error)
     }
 
+    /// Takes a duration that must not be 0.
+    pub fn take_positive(
+        &mut self,
+        key: &str,
+        flag: Option<&str>,
+        default: &str,
+    ) -> Option<DurationSetting> {
+        let duration = self.take::<DurationSetting>(key, flag, default);
+        if duration.is_some_and(DurationSetting::is_zero) {
+            self.problem(format!("{}: must be greater than 0", key.replace('_', "-")));
+        }
+        duration
+    }
+
     /// Takes the table `key` out of the file, if it exists.
     pub fn table(&mut self, key: &str) -> Option<toml::Table> {
         match self.file.remove(key)? {

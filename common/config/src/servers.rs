@@ -8,7 +8,7 @@ use warmq_types::ids::Namespace;
 use warmq_types::queue_type::QueueType;
 use warmq_types::server_url::ServerUrl;
 
-use super::{DurationSetting, Settings};
+use super::Settings;
 
 /// Flags of every process, as text: [`Servers::read`] parses them.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -127,14 +127,8 @@ impl Servers {
             STORAGE_EXAMPLE,
         );
         let queue_type = settings.take("queue_type", args.queue_type.as_deref(), "classic");
-        let consumer_timeout = settings.take::<DurationSetting>(
-            "consumer_timeout",
-            args.consumer_timeout.as_deref(),
-            "30m",
-        );
-        if consumer_timeout.is_some_and(DurationSetting::is_zero) {
-            settings.problem("consumer-timeout: it must be more than 0");
-        }
+        let consumer_timeout =
+            settings.take_positive("consumer_timeout", args.consumer_timeout.as_deref(), "30m");
         let otlp_endpoint =
             settings.take_optional::<ServerUrl>("otlp_endpoint", args.otlp_endpoint.as_deref());
         for (name, url, schemes) in [

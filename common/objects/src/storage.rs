@@ -34,7 +34,7 @@ pub struct ListedFile {
     pub modified: SystemTime,
 }
 
-/// Object storage for storage.
+/// Object storage for the files of jobs, uploads and stored inputs.
 #[derive(Debug, Clone)]
 pub struct ObjectStorage {
     store: Arc<dyn ObjectStore>,

@@ -52,7 +52,7 @@ impl Parent {
 }
 
 /// A cheap handle for recording spans; without a collector, nothing is recorded.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Traces(Option<Arc<Recorder>>);
 
 struct Recorder {
@@ -61,22 +61,20 @@ struct Recorder {
 }
 
 impl Traces {
-    /// Records nothing.
-    pub fn off() -> Self {
-        Self::default()
-    }
-
-    /// Exports spans to `<collector>/v1/traces`, in batches, from a thread of its own. A collector
-    /// that is away delays nothing: spans are dropped, and that is logged. A trace whose
-    /// `traceparent` says that it is not recorded is not exported.
+    /// Exports spans to `<collector>/v1/traces`, in batches, from a thread of its own; without a
+    /// collector, records nothing. A collector that is away delays nothing: spans are dropped, and
+    /// that is logged. A trace whose `traceparent` says that it is not recorded is not exported.
     ///
     /// # Errors
     /// The HTTP client cannot be built.
     pub fn to(
-        collector: &ServerUrl,
+        collector: Option<&ServerUrl>,
         service: &'static str,
         instance: String,
     ) -> Result<Self, ExporterBuildError> {
+        let Some(collector) = collector else {
+            return Ok(Self(None));
+        };
         let resource = Resource::builder()
             .with_service_name(service)
             .with_attribute(KeyValue::new("service.instance.id", instance))

@@ -74,6 +74,9 @@ impl Span {
 
     /// Sets the attributes by which a job's spans are found.
     pub fn set_job(&mut self, job: &JobSpec) {
+        if self.recorded.is_none() {
+            return;
+        }
         self.set("warmq.job.id", job.id.to_string());
         self.set("warmq.app", job.app.to_string());
         if let Some(hint) = &job.hint {

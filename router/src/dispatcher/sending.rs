@@ -80,14 +80,14 @@ impl JobSender<'_> {
 
     /// Records the spans of a placement: from the delivery until `start`, and until now.
     fn trace(self, delivered: &JobDelivery, to: &Destination, start: SystemTime) {
+        if !self.traces.are_recorded() {
+            return;
+        }
         let queue = match to {
             Destination::Runner(runner, epoch) => self.topology.runner_queue(runner, *epoch),
             Destination::Shared => self.topology.shared_queue(self.app),
             Destination::Parked(_) | Destination::NextAttempt(..) | Destination::Discard => return,
         };
-        if !self.traces.are_recorded() {
-            return;
-        }
         let parent = Parent::of(&delivered.job);
         let mut hold =
             (self.traces).span("hold", SpanKind::Internal, parent, delivered.delivered());
