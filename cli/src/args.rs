@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use warmq_config::SecretText;
-use warmq_types::access::Scope;
+use warmq_types::access::{MaxRunning, Scope, Weight};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId, KeyId, KeyName, RunnerId};
 use warmq_types::job::Priority;
@@ -244,6 +244,12 @@ pub struct NewKeyArgs {
     /// Jobs that may wait or run at the same time
     #[arg(long, value_name = "NUMBER")]
     pub max_jobs: Option<u64>,
+    /// Jobs that may run at the same time in each app, at least 1; others wait (policy warm)
+    #[arg(long, value_name = "NUMBER")]
+    pub max_running: Option<MaxRunning>,
+    /// Share of runner time relative to other keys with waiting jobs, 0.01 to 1000 [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub weight: Option<Weight>,
 }
 
 /// `warmq routes`. Needs no router.

@@ -297,6 +297,10 @@ async fn a_new_key_is_alone_on_standard_output_and_as_requested() {
         "2.5",
         "--max-jobs",
         "40",
+        "--max-running",
+        "3",
+        "--weight",
+        "0.5",
     ];
     let output = warmq(&url, &args).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -304,7 +308,9 @@ async fn a_new_key_is_alone_on_standard_output_and_as_requested() {
     assert!(!stderr(&output).contains("s3cr3t"), "{}", stderr(&output));
     let wished = json!({
         "name": "shop", "scopes": ["submit:warmq/*", "read"],
-        "limits": {"rate": {"per_second": 2.5, "burst": 3}, "max_jobs": 40}
+        "limits": {
+            "rate": {"per_second": 2.5, "burst": 3}, "max_jobs": 40, "max_running": 3, "weight": 0.5
+        }
     });
     assert_eq!(seen.0.lock().unwrap()[0].1, wished);
 }
@@ -322,6 +328,14 @@ async fn keys_are_revoked_by_their_ids_and_mistakes_are_usage_errors() {
             "'root' is not a scope",
         ),
         (&["keys", "create", "x", "--rate", "0"], "not 0"),
+        (
+            &["keys", "create", "x", "--weight", "NaN"],
+            "from 0.01 to 1000, not NaN",
+        ),
+        (
+            &["keys", "create", "x", "--max-running", "0"],
+            "at least 1, not 0",
+        ),
         (&["keys", "create", "X"], "a key's name"),
     ] {
         let output = warmq(&url, args).await;

@@ -45,6 +45,8 @@ fn new_key(args: NewKeyArgs) -> Result<NewKey, Usage> {
         limits: Limits {
             rate,
             max_jobs: args.max_jobs,
+            max_running: args.max_running,
+            weight: args.weight,
         },
     })
 }
@@ -65,15 +67,21 @@ fn print_all(keys: &[ApiKey]) {
 }
 
 fn table(keys: &[ApiKey]) -> Table {
-    let mut table = Table::new(["ID", "SCOPES", "RATE", "JOBS", "CREATED"]).right([3]);
+    let head = [
+        "ID", "SCOPES", "RATE", "JOBS", "RUNNING", "WEIGHT", "CREATED",
+    ];
+    let mut table = Table::new(head).right([3, 4, 5]);
     for key in keys {
-        let Limits { rate, max_jobs } = key.limits;
+        let Limits { rate, max_jobs, .. } = key.limits;
+        let max_running = key.limits.max_running();
         let unbounded = || "-".to_owned();
         table.row([
             key.id.to_string(),
             scopes(key),
             rate.map_or_else(unbounded, |rate| rate.to_string()),
             max_jobs.map_or_else(unbounded, |jobs| jobs.to_string()),
+            max_running.map_or_else(unbounded, |jobs| jobs.to_string()),
+            key.limits.weight().to_string(),
             time::utc(key.created_ms),
         ]);
     }
@@ -88,21 +96,36 @@ fn scopes(key: &ApiKey) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warmq_types::access::{MaxRunning, Weight};
+
+    fn limits() -> Limits {
+        Limits {
+            rate: Some(Rate::new(2.5, None).unwrap()),
+            max_jobs: Some(40),
+            max_running: Some(MaxRunning::new(3).unwrap()),
+            weight: Some(Weight::new(0.5).unwrap()),
+        }
+    }
 
     #[test]
-    fn a_key_is_one_line_with_its_scopes() {
-        let key = ApiKey {
+    fn a_key_is_one_line_with_its_scopes_and_limits() {
+        let mut key = ApiKey {
             id: "shop-1".parse().unwrap(),
             scopes: ["read".parse().unwrap(), "submit:warmq/*".parse().unwrap()].into(),
-            limits: Limits {
-                rate: Some(Rate::new(2.5, None).unwrap()),
-                max_jobs: Some(40),
-            },
+            limits: limits(),
             created_ms: 1_795_321_085_000,
         };
-        let text = table(&[key]).to_string();
+        let line = |key: &ApiKey| {
+            let text = table(std::slice::from_ref(key)).to_string();
+            let cells = text.lines().nth(1).unwrap().split("  ").map(str::trim);
+            let cells: Vec<&str> = cells.filter(|cell| !cell.is_empty()).collect();
+            cells.join("|")
+        };
         let expected =
-            "shop-1  submit:warmq/*,read  2.5/s, 3 at once    40  2026-11-22 04:18:05 UTC";
-        assert_eq!(text.lines().nth(1), Some(expected));
+            "shop-1|submit:warmq/*,read|2.5/s, 3 at once|40|3|0.5|2026-11-22 04:18:05 UTC";
+        assert_eq!(line(&key), expected);
+        key.limits = Limits::default();
+        let expected = "shop-1|submit:warmq/*,read|-|-|-|1|2026-11-22 04:18:05 UTC";
+        assert_eq!(line(&key), expected);
     }
 }

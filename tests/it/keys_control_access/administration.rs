@@ -73,6 +73,14 @@ async fn invalid_key_requests_are_named_and_web_pages_cannot_create_keys() {
             r#"{"name": "x", "scopes": ["admin"], "limits": {"rate": {"per_second": 0}}}"#,
             "not 0",
         ),
+        (
+            r#"{"name": "x", "scopes": ["admin"], "limits": {"weight": 1000.5}}"#,
+            "from 0.01 to 1000, not 1000.5",
+        ),
+        (
+            r#"{"name": "x", "scopes": ["admin"], "limits": {"max_running": 0}}"#,
+            "at least 1, not 0",
+        ),
         (r#"{"name": "x"}"#, "scopes"),
     ] {
         let refused = create(&json_body, body).await;

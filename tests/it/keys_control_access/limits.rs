@@ -18,7 +18,7 @@ async fn the_rate_of_a_key_is_limited_across_routers_with_retry_after() {
     let other = system.testbed.router(&[]).await.unwrap();
     let rate = |per_second, burst| Limits {
         rate: Some(Rate::new(per_second, burst).unwrap()),
-        max_jobs: None,
+        ..Limits::default()
     };
     let hasty = limited(&system, "hasty", &["submit:*"], rate(0.2, Some(2))).await;
     let slow = limited(&system, "slow", &["submit:*"], rate(0.01, None)).await;
@@ -65,8 +65,8 @@ async fn the_rate_of_a_key_is_limited_across_routers_with_retry_after() {
 async fn the_concurrent_jobs_of_a_key_are_limited() {
     let system = keyed().await;
     let bound = |jobs| Limits {
-        rate: None,
         max_jobs: Some(jobs),
+        ..Limits::default()
     };
     let scopes = ["submit:*", "read"];
     let many = limited(&system, "many", &scopes, bound(7)).await;
@@ -106,8 +106,8 @@ async fn the_concurrent_jobs_of_a_key_are_limited() {
 async fn the_job_limit_of_a_key_spans_apps_and_ignores_lost_records() {
     let system = System::with_config(&format!("admin_key = '{ROOT}'\n[apps.'bench/timed']")).await;
     let one = Limits {
-        rate: None,
         max_jobs: Some(1),
+        ..Limits::default()
     };
     let key = limited(&system, "one", &["submit:*", "read"], one).await;
     let first = submit(&system, &key, TIMED).await.job_id();

@@ -117,8 +117,8 @@ async fn a_flow_counts_as_one_job_and_its_steps_belong_to_its_owner() {
     let toml = format!("admin_key = '{ROOT}'\n[apps.'bench/timed']\n{PIPELINE}");
     let system = System::with_config(&toml).await;
     let one_at_a_time = Limits {
-        rate: None,
         max_jobs: Some(1),
+        ..Limits::default()
     };
     // The key needs no access to the apps of the steps.
     let mine = limited(&system, "mine", &["submit:acme/*", "read"], one_at_a_time).await;

@@ -77,10 +77,13 @@ async fn a_person_logs_in_with_a_key_and_out() {
 
     browser.view("keys").await;
     browser.write("#key-name", "bob").await;
+    browser.write("#key-running", "3").await;
+    browser.write("#key-weight", "2.5").await;
     browser.find("#scope-watch").await.click().await.unwrap();
     browser.press("Create key").await;
     browser.shows("it is shown only now").await;
     browser.shows("bob-").await;
+    browser.shows("3 running per app; weight 2.5").await;
     browser.picture("keys").await;
     browser.press("Log out").await;
     browser.shows("API key").await;

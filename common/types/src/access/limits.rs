@@ -1,9 +1,11 @@
-//! Bounds on what a key's holder may submit.
+//! Bounds on what a key's holder may submit and run, and its share of the runners.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::{MaxRunning, Weight};
 
 /// Bounds of one key; without them only those of the apps apply.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -16,6 +18,28 @@ pub struct Limits {
     /// Maximum number of its jobs that wait or run at a time, over all apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_jobs: Option<u64>,
+    /// Maximum number of its jobs that run at a time, in each app with policy `warm`; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, minimum = 1)]
+    pub max_running: Option<MaxRunning>,
+    /// Its share of an app's runner time, relative to that of the other keys that have jobs
+    /// waiting: from 0.01 to 1000, by default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>, minimum = 0.01, maximum = 1000)]
+    pub weight: Option<Weight>,
+}
+
+impl Limits {
+    /// Returns the maximum number of jobs that run at a time in each app, at least 1; `None`: no
+    /// bound.
+    pub fn max_running(&self) -> Option<u64> {
+        self.max_running.map(MaxRunning::get)
+    }
+
+    /// Returns the weight, from 0.01 to 1000: 1 if none is set.
+    pub fn weight(&self) -> f64 {
+        self.weight.unwrap_or_default().get()
+    }
 }
 
 /// A token bucket: submissions per second on average, with a burst.
@@ -119,5 +143,26 @@ mod tests {
         assert_eq!(Rate::new(1.0, Some(0)), Err(InvalidRate::Burst(0)));
         assert!(serde_json::from_str::<Limits>(r#"{"rate": {"per_second": 0}}"#).is_err());
         assert!(serde_json::from_str::<Limits>(r#"{"max_job": 3}"#).is_err());
+    }
+
+    #[test]
+    fn weight_and_running_jobs_are_optional_and_within_their_bounds() {
+        let read = serde_json::from_str::<Limits>;
+        let unset = read("{}").unwrap();
+        assert_eq!((unset.weight(), unset.max_running()), (1.0, None));
+        assert_eq!(serde_json::to_string(&unset).unwrap(), "{}");
+        let text = r#"{"max_running":3,"weight":2.5}"#;
+        let set = read(text).unwrap();
+        assert_eq!((set.weight(), set.max_running()), (2.5, Some(3)));
+        assert_eq!(serde_json::to_string(&set).unwrap(), text);
+        for (text, named) in [
+            (r#"{"weight": 0}"#, "from 0.01 to 1000, not 0"),
+            (r#"{"weight": -3.5}"#, "from 0.01 to 1000, not -3.5"),
+            (r#"{"max_running": 0}"#, "at least 1, not 0"),
+            (r#"{"max_running": -1}"#, "-1"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 }

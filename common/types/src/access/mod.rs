@@ -5,12 +5,16 @@
 
 mod key;
 mod limits;
+mod max_running;
 mod scope;
 mod secret;
 mod session;
+mod weight;
 
 pub use key::{AdminKey, ApiKey, NewKey, StoredKey};
 pub use limits::{InvalidRate, Limits, Rate};
+pub use max_running::{InvalidMaxRunning, MaxRunning};
 pub use scope::{AppPattern, InvalidScope, Scope};
 pub use secret::{Credentials, NoCredentials, SecretHash};
 pub use session::{InvalidToken, Session, SessionToken};
+pub use weight::{InvalidWeight, Weight};

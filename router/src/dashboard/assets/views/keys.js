@@ -24,8 +24,6 @@ export function keysView({ session }) {
 }
 
 function row(key, session, refresh) {
-  const { rate, max_jobs: jobs } = key.limits;
-  const limits = [rate ? `${rate.per_second}/s, ${rate.burst} at once` : null, jobs ? `${jobs} jobs at a time` : null].filter(Boolean).join("; ") || "–";
   const revoke = h("button", { class: "danger" }, "Revoke");
   revoke.addEventListener("click", async () => {
     const own = key.id === session.key?.id ? " It is the key of this session." : "";
@@ -33,7 +31,17 @@ function row(key, session, refresh) {
     await acting(revoke, () => remove(`v1/keys/${key.id}`));
     refresh();
   });
-  return h("tr", {}, cell("Key", h("span", { class: "mono" }, key.id)), cell("Scopes", key.scopes.join(", ")), cell("Limits", limits), cell("Created", timestamp(key.created_ms).slice(0, 10)), cell("Actions", revoke));
+  return h("tr", {}, cell("Key", h("span", { class: "mono" }, key.id)), cell("Scopes", key.scopes.join(", ")), cell("Limits", limitsOf(key)), cell("Created", timestamp(key.created_ms).slice(0, 10)), cell("Actions", revoke));
+}
+
+function limitsOf({ limits: { rate, max_jobs: jobs, max_running: running, weight } }) {
+  const texts = [
+    rate && `${rate.per_second}/s, ${rate.burst} at once`,
+    jobs !== undefined && `${jobs} jobs at a time`,
+    running && `${running} running per app`,
+    weight && `weight ${weight}`,
+  ];
+  return texts.filter(Boolean).join("; ") || "–";
 }
 
 function form(made, refresh) {
@@ -41,6 +49,12 @@ function form(made, refresh) {
   const apps = h("input", { id: "key-apps", autocomplete: "off", placeholder: "warmq/*, or * for every app" });
   const rate = h("input", { id: "key-rate", type: "number", min: "0.0001", step: "any", placeholder: "unlimited" });
   const jobs = h("input", { id: "key-jobs", type: "number", min: "1", step: "1", placeholder: "unlimited" });
+  const running = h("input", {
+    id: "key-running", type: "number", min: "1", step: "1", placeholder: "unlimited",
+  });
+  const weight = h("input", {
+    id: "key-weight", type: "number", min: "0.01", max: "1000", step: "any", placeholder: "1",
+  });
   const boxes = SCOPES.map(([scope, meaning]) => {
     const box = h("input", { type: "checkbox", id: `scope-${scope}`, value: scope });
     return { box, line: h("div", { class: "check" }, box, h("label", { for: `scope-${scope}` }, h("strong", {}, scope), h("span", { class: "soft" }, `: ${meaning}`))) };
@@ -50,7 +64,12 @@ function form(made, refresh) {
   const create = () => acting(button, async () => {
     const submit = apps.value.split(/[,\s]+/).filter(Boolean).map((app) => `submit:${app}`);
     const scopes = [...submit, ...boxes.filter(({ box }) => box.checked).map(({ box }) => box.value)];
-    const limits = { ...(rate.value && { rate: { per_second: Number(rate.value) } }), ...(jobs.value && { max_jobs: Number(jobs.value) }) };
+    const limits = {
+      ...(rate.value && { rate: { per_second: Number(rate.value) } }),
+      ...(jobs.value && { max_jobs: Number(jobs.value) }),
+      ...(running.value && { max_running: Number(running.value) }),
+      ...(weight.value && { weight: Number(weight.value) }),
+    };
     const created = await post("v1/keys", { name: name.value.trim(), scopes, limits });
     put(made, secret(created.credentials));
     element.reset();
@@ -58,7 +77,13 @@ function form(made, refresh) {
     await refresh();
   });
   const element = h("form", { class: "form", onsubmit: (event) => (event.preventDefault(), create()) },
-    h("div", { class: "two" }, field("Name", name, "The key's id begins with it."), field("Apps that it may submit to", apps), field("Submissions per second", rate), field("Jobs at a time", jobs)),
+    h("div", { class: "two" },
+      field("Name", name, "The key's id begins with it."),
+      field("Apps that it may submit to", apps),
+      field("Submissions per second", rate),
+      field("Jobs at a time", jobs, "Waiting and running, over all apps."),
+      field("Running jobs per app", running, "Others wait (policy warm)."),
+      field("Weight", weight, "Its share of runner time, relative to other keys with waiting jobs.")),
     boxes.map(({ line }) => line), h("div", { class: "actions" }, button));
   return element;
 }
