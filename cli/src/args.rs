@@ -1,6 +1,7 @@
 //! Flags and subcommands.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use warmq_config::SecretText;
@@ -116,7 +117,7 @@ pub enum Command {
     /// List, show, redrive or drop dead letters
     #[command(subcommand)]
     Dead(Dead),
-    /// Create, list or revoke API keys
+    /// Create, list, change or revoke API keys
     #[command(subcommand)]
     Keys(Keys),
     /// Explain what happened to a job, and why it was sent where it was
@@ -214,6 +215,15 @@ pub enum Keys {
     Create(NewKeyArgs),
     /// List the keys, without their secrets
     List,
+    /// Change limits of a key and keep its others; routers follow within 2 s. Of concurrent changes
+    /// the last one counts
+    Set {
+        /// Id of the key: the part before the colon
+        id: KeyId,
+        /// The limits to change.
+        #[command(flatten)]
+        changes: LimitChanges,
+    },
     /// Revoke a key; routers reject it within 2 s
     Revoke {
         /// Id of the key: the part before the colon
@@ -250,6 +260,41 @@ pub struct NewKeyArgs {
     /// Share of runner time relative to other keys with waiting jobs, 0.01 to 1000 [default: 1]
     #[arg(long, value_name = "NUMBER")]
     pub weight: Option<Weight>,
+}
+
+/// The limits that `warmq keys set` changes: at least one.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct LimitChanges {
+    /// Submissions per second, on average, or none for no limit
+    #[arg(long, value_name = "NUMBER")]
+    pub rate: Option<Change<f64>>,
+    /// Submissions at once after a pause [default: those of one second, at least 1]
+    #[arg(long, value_name = "NUMBER", requires = "rate")]
+    pub burst: Option<u32>,
+    /// Jobs that may wait or run at the same time, or none for no limit
+    #[arg(long, value_name = "NUMBER")]
+    pub max_jobs: Option<Change<u64>>,
+    /// Jobs that may run at the same time in each app, at least 1, or none for no limit
+    #[arg(long, value_name = "NUMBER")]
+    pub max_running: Option<Change<MaxRunning>>,
+    /// Share of runner time relative to other keys with waiting jobs, 0.01 to 1000, or none for 1
+    #[arg(long, value_name = "NUMBER")]
+    pub weight: Option<Change<Weight>>,
+}
+
+/// A limit's new value; as text, `none` removes the limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change<T>(pub Option<T>);
+
+impl<T: FromStr> FromStr for Change<T> {
+    type Err = T::Err;
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        match text {
+            "none" => Ok(Self(None)),
+            number => Ok(Self(Some(number.parse()?))),
+        }
+    }
 }
 
 /// `warmq routes`. Needs no router.

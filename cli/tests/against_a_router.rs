@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use warmq_cli::client::{Client, Error, Submission};
@@ -108,9 +108,33 @@ async fn create_key(
     (StatusCode::CREATED, Json(made))
 }
 
-async fn keys() -> (StatusCode, Json<Value>) {
+/// One key, for callers that have one.
+async fn keys(headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    if headers.contains_key("authorization") {
+        return (StatusCode::OK, Json(json!({"keys": [shop()]})));
+    }
     let body = json!({"detail": "this router requires a key", "error_type": "unauthorized"});
     (StatusCode::UNAUTHORIZED, Json(body))
+}
+
+fn shop() -> Value {
+    json!({
+        "id": "shop-1", "scopes": ["read"], "created_ms": 1000,
+        "limits": {"rate": {"per_second": 2.5, "burst": 3}, "max_jobs": 40, "weight": 2.0}
+    })
+}
+
+async fn change_key(
+    State(seen): State<Seen>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(change): Json<Value>,
+) -> Json<Value> {
+    let mut key = shop();
+    key["id"] = id.into();
+    key["limits"] = change["limits"].clone();
+    seen.0.lock().unwrap().push((headers, change));
+    Json(key)
 }
 
 async fn revoke_key(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
@@ -136,7 +160,7 @@ async fn router() -> (String, Seen) {
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/files/{*key}", get(file))
         .route("/v1/keys", get(keys).post(create_key))
-        .route("/v1/keys/{id}", delete(revoke_key))
+        .route("/v1/keys/{id}", patch(change_key).delete(revoke_key))
         .with_state(seen.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -316,6 +340,32 @@ async fn a_new_key_is_alone_on_standard_output_and_as_requested() {
 }
 
 #[tokio::test]
+async fn changed_limits_of_a_key_are_sent_with_its_others() {
+    let (url, seen) = router().await;
+    let set = ["--key", "root:s3cr3t", "keys", "set", "shop-1"];
+    let changes = ["--max-running", "7", "--weight", "0.25", "--rate", "none"];
+    let output = warmq(&url, &[&set[..], &changes].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let line = printed.lines().nth(1).unwrap();
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(cells[..6], ["shop-1", "read", "-", "40", "7", "0.25"]);
+    let limits = json!({"max_jobs": 40, "max_running": 7, "weight": 0.25});
+    assert_eq!(seen.0.lock().unwrap()[0].1, json!({"limits": limits}));
+
+    let json = warmq(&url, &[&set[..], &["--max-jobs", "5", "--json"]].concat()).await;
+    let key: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(key["limits"]["max_jobs"], 5);
+
+    let other = ["--key", "root:s3cr3t", "keys", "set", "other"];
+    let unknown = warmq(&url, &[&other[..], &["--weight", "1"]].concat()).await;
+    assert_eq!(unknown.status.code(), Some(2));
+    let reason = stderr(&unknown);
+    assert!(reason.contains("key 'other' does not exist"), "{reason}");
+    assert_eq!(seen.0.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn keys_are_revoked_by_their_ids_and_mistakes_are_usage_errors() {
     let (url, _) = router().await;
     let output = warmq(&url, &["keys", "revoke", "shop-1"]).await;
@@ -336,6 +386,12 @@ async fn keys_are_revoked_by_their_ids_and_mistakes_are_usage_errors() {
             &["keys", "create", "x", "--max-running", "0"],
             "at least 1, not 0",
         ),
+        (
+            &["keys", "set", "shop-1", "--weight", "2000"],
+            "from 0.01 to 1000, not 2000",
+        ),
+        (&["keys", "set", "shop-1"], "--max-running"),
+        (&["keys", "set", "shop-1", "--burst", "2"], "--rate"),
         (&["keys", "create", "X"], "a key's name"),
     ] {
         let output = warmq(&url, args).await;

@@ -20,7 +20,7 @@ pub use messages::{
 };
 
 use warmq_process::tls;
-use warmq_types::access::{ApiKey, NewKey};
+use warmq_types::access::{ApiKey, KeyChange, Limits, NewKey};
 use warmq_types::http::{
     App, Apps, CreatedKey, DeadLetters, Job, Jobs, Keys, Redriven, Route, Runners,
 };
@@ -287,6 +287,15 @@ impl Client {
     pub async fn keys(&self) -> Result<Vec<ApiKey>, Error> {
         let request = self.request(Method::GET, "/v1/keys");
         Ok(self.read::<Keys>(request).await?.keys)
+    }
+
+    /// Replaces the limits of a key; of concurrent calls the last one counts. Returns the key.
+    ///
+    /// # Errors
+    /// The key does not exist, or the router rejects the request or is unreachable.
+    pub async fn set_limits(&self, id: &KeyId, limits: Limits) -> Result<ApiKey, Error> {
+        let request = self.request(Method::PATCH, &format!("/v1/keys/{id}"));
+        self.read(request.json(&KeyChange { limits })).await
     }
 
     /// Revokes a key.

@@ -2,14 +2,15 @@
 
 use warmq_types::access::{ApiKey, Limits, NewKey, Rate};
 use warmq_types::http::CreatedKey;
+use warmq_types::ids::KeyId;
 use warmq_types::table::Table;
 
-use crate::args::{Keys, NewKeyArgs};
+use crate::args::{Change, Keys, LimitChanges, NewKeyArgs};
 use crate::client::{Client, pretty};
 use crate::exit::{self, Usage};
 use crate::time;
 
-/// Creates, lists or revokes keys.
+/// Creates, lists, changes or revokes keys.
 pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::Result<u8> {
     match command {
         Keys::Create(args) => {
@@ -26,6 +27,13 @@ pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::R
                 false => print_all(&keys),
             }
         }
+        Keys::Set { id, changes } => {
+            let key = set(client, &id, changes).await?;
+            match json {
+                true => println!("{}", pretty(&key)),
+                false => println!("{}", table(&[key])),
+            }
+        }
         Keys::Revoke { id } => {
             client.revoke_key(&id).await?;
             if !json {
@@ -37,8 +45,7 @@ pub(super) async fn run(client: &Client, command: Keys, json: bool) -> anyhow::R
 }
 
 fn new_key(args: NewKeyArgs) -> Result<NewKey, Usage> {
-    let rate = args.rate.map(|rate| Rate::new(rate, args.burst));
-    let rate = rate.transpose().map_err(|error| Usage(error.to_string()))?;
+    let rate = rate(args.rate, args.burst)?;
     Ok(NewKey {
         name: args.name,
         scopes: args.scopes.into_iter().collect(),
@@ -48,6 +55,48 @@ fn new_key(args: NewKeyArgs) -> Result<NewKey, Usage> {
             max_running: args.max_running,
             weight: args.weight,
         },
+    })
+}
+
+fn rate(per_second: Option<f64>, burst: Option<u32>) -> Result<Option<Rate>, Usage> {
+    let rate = per_second.map(|per_second| Rate::new(per_second, burst));
+    rate.transpose().map_err(|error| Usage(error.to_string()))
+}
+
+/// Reads a key, changes some of its limits, and writes all of them.
+async fn set(client: &Client, id: &KeyId, changes: LimitChanges) -> anyhow::Result<ApiKey> {
+    let keys = client.keys().await?;
+    let key = keys.into_iter().find(|key| key.id == *id);
+    let key = key.ok_or_else(|| {
+        Usage(format!(
+            "key '{id}' does not exist, or is in a router's settings: \
+             warmq keys list prints those that can be changed"
+        ))
+    })?;
+    let limits = changed(key.limits, changes)?;
+    Ok(client.set_limits(id, limits).await?)
+}
+
+fn changed(limits: Limits, changes: LimitChanges) -> Result<Limits, Usage> {
+    let LimitChanges {
+        rate: new_rate,
+        burst,
+        max_jobs,
+        max_running,
+        weight,
+    } = changes;
+    if matches!(new_rate, Some(Change(None))) && burst.is_some() {
+        let reason = "--burst requires a rate, and --rate none removes it";
+        return Err(Usage(reason.to_owned()));
+    }
+    Ok(Limits {
+        rate: match new_rate {
+            Some(Change(per_second)) => rate(per_second, burst)?,
+            None => limits.rate,
+        },
+        max_jobs: max_jobs.map_or(limits.max_jobs, |Change(jobs)| jobs),
+        max_running: max_running.map_or(limits.max_running, |Change(jobs)| jobs),
+        weight: weight.map_or(limits.weight, |Change(weight)| weight),
     })
 }
 
@@ -127,5 +176,35 @@ mod tests {
         key.limits = Limits::default();
         let expected = "shop-1|submit:warmq/*,read|-|-|-|1|2026-11-22 04:18:05 UTC";
         assert_eq!(line(&key), expected);
+    }
+
+    #[test]
+    fn limits_that_are_not_mentioned_remain_and_none_removes_one() {
+        let unchanged = || LimitChanges {
+            rate: None,
+            burst: None,
+            max_jobs: None,
+            max_running: None,
+            weight: None,
+        };
+        assert_eq!(changed(limits(), unchanged()).unwrap(), limits());
+        let changes = LimitChanges {
+            rate: "4".parse().ok(),
+            weight: "none".parse().ok(),
+            ..unchanged()
+        };
+        let expected = Limits {
+            rate: Some(Rate::new(4.0, None).unwrap()),
+            weight: None,
+            ..limits()
+        };
+        assert_eq!(changed(limits(), changes).unwrap(), expected);
+        let contradiction = LimitChanges {
+            rate: Some(Change(None)),
+            burst: Some(3),
+            ..unchanged()
+        };
+        let error = changed(limits(), contradiction).unwrap_err().to_string();
+        assert!(error.contains("--rate none"), "{error}");
     }
 }

@@ -77,6 +77,7 @@ mod tests {
             ".TH warmq 1",
             "warmq jobs",
             "warmq keys create",
+            "warmq keys set",
             "--max-running",
             "--state",
             "--follow",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::AsyncCommands;
-use warmq_types::access::{Rate, StoredKey};
+use warmq_types::access::{Limits, Rate, StoredKey};
 use warmq_types::ids::KeyId;
 
 use super::record::json;
@@ -64,6 +64,32 @@ impl ApiKeys<'_> {
             "created" => Ok(KeyCreation::Yes),
             "taken" => Ok(KeyCreation::Taken),
             "locked" => Ok(KeyCreation::NoAdmin),
+            other => Err(Error::damaged("a script's reply", other)),
+        }
+    }
+
+    /// Replaces the limits of a key; of concurrent calls the last one counts. Returns the key,
+    /// `None` if it does not exist or is revoked meanwhile.
+    ///
+    /// # Errors
+    /// Redis is unreachable, or the key was written by another version.
+    pub async fn set_limits(self, id: &KeyId, limits: Limits) -> Result<Option<StoredKey>, Error> {
+        let Some(mut key) = self.get(id).await? else {
+            return Ok(None);
+        };
+        // The other fields of a key never change, so none is lost by writing all of it.
+        key.key.limits = limits;
+        let answer: String = self
+            .scripts
+            .replace_api_key
+            .key(self.keys.api_keys())
+            .arg(id.as_str())
+            .arg(json(&key))
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match answer.as_str() {
+            "replaced" => Ok(Some(key)),
+            "unknown" => Ok(None),
             other => Err(Error::damaged("a script's reply", other)),
         }
     }

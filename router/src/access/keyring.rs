@@ -15,7 +15,7 @@ use axum::http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use warmq_store::{KeyCreation, KeyRevocation, Store};
 use warmq_types::access::{
-    AdminKey, ApiKey, Credentials, NewKey, SecretHash, Session, SessionToken, StoredKey,
+    AdminKey, ApiKey, Credentials, Limits, NewKey, SecretHash, Session, SessionToken, StoredKey,
 };
 use warmq_types::ids::KeyId;
 
@@ -174,6 +174,26 @@ impl Keyring {
         Ok((stored.key, credentials, kept))
     }
 
+    /// Replaces the limits of a key: in this router at once, in others within [`CACHE_TTL`].
+    /// Returns the key, `None` if it does not exist; that of the settings has none to replace.
+    ///
+    /// # Errors
+    /// Redis is unreachable, or the key was written by another version.
+    pub async fn set_limits(
+        &self,
+        id: &KeyId,
+        limits: Limits,
+    ) -> Result<Option<ApiKey>, warmq_store::Error> {
+        let changed = self.store.api_keys().set_limits(id, limits).await?;
+        // A key that was revoked since then is not in the copy, and must not return to it.
+        if let Some(changed) = &changed
+            && let Some(known) = self.copy_mut().keys.get_mut(id)
+        {
+            *known = KnownKey::from(changed.clone());
+        }
+        Ok(changed.map(|stored| stored.key))
+    }
+
     /// Revokes a key: in this router at once, in others within [`CACHE_TTL`].
     pub async fn revoke(&self, id: &KeyId) -> Result<KeyRevocation, warmq_store::Error> {
         let revoked = self
@@ -202,16 +222,17 @@ impl Keyring {
 
     /// Finds a key.
     async fn find(&self, id: &KeyId) -> Result<Option<KnownKey>, warmq_store::Error> {
-        if let Some(root) = &self.root
-            && root.key.id == *id
-        {
-            return Ok(Some(root.clone()));
-        }
-        if let Some(known) = self.copy().keys.get(id) {
-            return Ok(Some(known.clone()));
+        if let Some(known) = self.known(id) {
+            return Ok(Some(known));
         }
         let found = self.store.api_keys().get(id).await?;
         Ok(found.map(|stored| self.remember(&stored)))
+    }
+
+    /// Finds a key in the settings and in the copy.
+    fn known(&self, id: &KeyId) -> Option<KnownKey> {
+        let root = self.root.as_ref().filter(|root| root.key.id == *id);
+        root.cloned().or_else(|| self.copy().keys.get(id).cloned())
     }
 
     async fn read(&self) -> Result<(), warmq_store::Error> {

@@ -1,4 +1,4 @@
-//! `/v1/keys`: create, list, revoke. A secret is returned once, at the creation of its key.
+//! `/v1/keys`: create, list, change, revoke. A secret is returned once, at the creation of its key.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,20 +8,20 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use warmq_store::{KeyCreation, KeyRevocation};
-use warmq_types::access::NewKey;
+use warmq_types::access::{ApiKey, KeyChange, NewKey};
 use warmq_types::http::{CreatedKey, Keys};
 use warmq_types::ids::KeyId;
 use warmq_types::job::JobError;
 
 use super::auth::By;
 use super::extract::Path;
-use super::openapi::{Creating, Finding, Listing, OPERATE};
+use super::openapi::{Changing, Creating, Finding, Listing, OPERATE};
 use super::{Api, ApiError};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list, create))
-        .routes(routes!(revoke))
+        .routes(routes!(change, revoke))
 }
 
 /// Lists the keys, except that of the settings.
@@ -86,6 +86,32 @@ async fn create(
     Ok((StatusCode::CREATED, no_store, Json(created)).into_response())
 }
 
+/// Changes a key: its limits become those of the body, in every router within 2 s. Of concurrent
+/// changes the last one counts. The key of the settings cannot be changed.
+#[utoipa::path(
+    patch,
+    path = "/keys/{id}",
+    operation_id = "change_key",
+    tag = OPERATE,
+    params(("id" = String, Path, description = "The key's id")),
+    request_body = KeyChange,
+    responses((status = 200, description = "The key as it is now", body = ApiKey), Changing)
+)]
+async fn change(
+    State(api): State<Api>,
+    By(caller): By,
+    Path(id): Path<String>,
+    requested: Result<Json<KeyChange>, JsonRejection>,
+) -> Result<Json<ApiKey>, ApiError> {
+    let Json(requested) = requested.map_err(|rejection| unreadable(&rejection, "invalid_key"))?;
+    let id = KeyId::parse(&id).map_err(|_| unknown())?;
+    let changed = api.keys.set_limits(&id, requested.limits).await?;
+    let key = changed.ok_or_else(unknown)?;
+    let by = caller.owner().map_or("no key", KeyId::as_str);
+    tracing::info!(key.id = %id, by, "changed the limits of a key");
+    Ok(Json(key))
+}
+
 /// Revokes a key: every router refuses it within 2 s.
 #[utoipa::path(
     delete,
@@ -100,7 +126,6 @@ async fn revoke(
     By(caller): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let unknown = || ApiError::not_found("the key does not exist");
     let id = KeyId::parse(&id).map_err(|_| unknown())?;
     match api.keys.revoke(&id).await? {
         KeyRevocation::Yes => {}
@@ -120,6 +145,10 @@ async fn revoke(
         );
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn unknown() -> ApiError {
+    ApiError::not_found("the key does not exist")
 }
 
 /// Returns the error of a body that is not of the expected kind; `error_type` if it is JSON.

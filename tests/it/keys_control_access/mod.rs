@@ -6,9 +6,11 @@
 //! | `ownership` | the jobs of other keys |
 //! | `limits` | rates and concurrent jobs |
 //! | `administration` | the keys themselves: the first one, their storage, their secrecy |
+//! | `changes` | changes of a key's limits |
 
 mod administration;
 mod authentication;
+mod changes;
 mod limits;
 mod ownership;
 
@@ -119,6 +121,7 @@ fn for_operators(job: &str) -> Vec<(Method, String)> {
         (Method::POST, format!("/v1/dead/{TIMED}/{job}/redrive")),
         (Method::GET, "/v1/keys".to_owned()),
         (Method::POST, "/v1/keys".to_owned()),
+        (Method::PATCH, "/v1/keys/alice-1".to_owned()),
         (Method::DELETE, "/v1/keys/alice-1".to_owned()),
     ]
 }

@@ -26,6 +26,14 @@ pub struct NewKey {
     pub limits: Limits,
 }
 
+/// Request to change a key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyChange {
+    /// Bounds on its use, instead of all earlier ones.
+    pub limits: Limits,
+}
+
 /// A key without its secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ApiKey {

@@ -11,7 +11,7 @@ mod secret;
 mod session;
 mod weight;
 
-pub use key::{AdminKey, ApiKey, NewKey, StoredKey};
+pub use key::{AdminKey, ApiKey, KeyChange, NewKey, StoredKey};
 pub use limits::{InvalidRate, Limits, Rate};
 pub use max_running::{InvalidMaxRunning, MaxRunning};
 pub use scope::{AppPattern, InvalidScope, Scope};
