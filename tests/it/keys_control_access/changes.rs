@@ -96,6 +96,34 @@ async fn changed_limits_apply_on_every_router_and_the_secret_remains() {
 }
 
 #[tokio::test]
+async fn a_raised_rate_ends_the_wait_of_the_lower_one() {
+    let system = keyed().await;
+    let rate = |per_second| Limits {
+        rate: Some(Rate::new(per_second, Some(1)).unwrap()),
+        ..Limits::default()
+    };
+    let alice = limited(&system, "alice", &["submit:*"], rate(0.0001)).await;
+    submit(&system, &alice, TIMED).await.job_id();
+    let refused = submit(&system, &alice, TIMED).await;
+    assert_eq!(refused.body["error_type"], "rate_limited");
+    let wait_s: u64 = refused.headers["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(wait_s > 9_000, "{wait_s}");
+    let root = client(system.router.url(), ROOT);
+    root.set_limits(&id_of(&alice), rate(100.0)).await.unwrap();
+    eventually("a submission passes", TIMEOUT, async || {
+        let answer = submit(&system, &alice, TIMED).await;
+        (answer.status == StatusCode::OK).then_some(())
+    })
+    .await
+    .unwrap();
+    system.cleanup().await;
+}
+
+#[tokio::test]
 async fn invalid_changes_of_a_key_are_named_and_change_nothing() {
     let system = keyed().await;
     let alice = limited(&system, "alice", &["submit:*", "read"], all_limits()).await;
