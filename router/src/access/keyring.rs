@@ -194,6 +194,13 @@ impl Keyring {
         Ok(changed.map(|stored| stored.key))
     }
 
+    /// Returns the limits of a key as they are in the copy, without I/O: the default ones for a key
+    /// that is not in it, such as one that another router created within [`CACHE_TTL`].
+    pub fn limits_of(&self, id: &KeyId) -> Limits {
+        let known = self.known(id);
+        known.map_or_else(Limits::default, |known| known.key.limits)
+    }
+
     /// Revokes a key: in this router at once, in others within [`CACHE_TTL`].
     pub async fn revoke(&self, id: &KeyId) -> Result<KeyRevocation, warmq_store::Error> {
         let revoked = self

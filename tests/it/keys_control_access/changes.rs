@@ -3,13 +3,15 @@
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use warmq_router::access::Keyring;
 use warmq_testkit::eventually;
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_tests::{HttpResponse, System};
-use warmq_types::access::{Limits, MaxRunning, Rate, Weight};
+use warmq_types::access::{AdminKey, Limits, MaxRunning, Rate, Weight};
 use warmq_types::ids::KeyId;
 
-use super::{ROOT, client, key, keyed, limited, submit};
+use super::{ROOT, client, key, keyed, limited, submit, wished};
 
 /// Limits of every kind.
 fn all_limits() -> Limits {
@@ -175,6 +177,46 @@ async fn a_key_that_is_revoked_while_it_changes_does_not_return() {
     let late = root.set_limits(&id_of(&keys[0]), all_limits()).await;
     let late = late.unwrap_err().to_string();
     assert!(late.contains("does not exist"), "{late}");
+    system.cleanup().await;
+}
+
+#[tokio::test]
+async fn a_keyring_has_the_limits_of_every_key_in_memory() {
+    let system = keyed().await;
+    let root = client(system.router.url(), ROOT);
+    let admin: AdminKey = ROOT.parse().unwrap();
+    let first = root
+        .create_key(&wished("first", &["read"], all_limits()))
+        .await
+        .unwrap();
+    let store = system.testbed.store().clone();
+    let keyring = Keyring::open(store, Some(admin)).await.unwrap();
+    assert_eq!(keyring.limits_of(&first.key.id), all_limits());
+    let root_id = "root".parse().unwrap();
+    assert_eq!(keyring.limits_of(&root_id), Limits::default());
+
+    // A key that is created later has the default limits until the copy is read again.
+    let second = root
+        .create_key(&wished("second", &["read"], all_limits()))
+        .await
+        .unwrap();
+    assert_eq!(keyring.limits_of(&second.key.id), Limits::default());
+    let (shutdown, id) = (CancellationToken::new(), &second.key.id);
+    let running = tokio::spawn(keyring.clone().run(shutdown.clone()));
+    eventually("the copy has the second key", TIMEOUT, async || {
+        (keyring.limits_of(id) == all_limits()).then_some(())
+    })
+    .await
+    .unwrap();
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+
+    // Its own changes are in it at once.
+    let changed = keyring.set_limits(id, Limits::default()).await.unwrap();
+    assert_eq!(changed.unwrap().limits, Limits::default());
+    assert_eq!(keyring.limits_of(id), Limits::default());
+    keyring.revoke(&first.key.id).await.unwrap();
+    assert_eq!(keyring.limits_of(&first.key.id), Limits::default());
     system.cleanup().await;
 }
 
