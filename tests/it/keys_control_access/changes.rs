@@ -58,7 +58,8 @@ async fn changed_limits_apply_on_every_router_and_the_secret_remains() {
     client(other.url(), &alice).apps().await.unwrap();
 
     let limits = json!({
-        "rate": {"per_second": 1000.0, "burst": 1000}, "max_jobs": 2, "max_running": 3, "weight": 2.5
+        "rate": {"per_second": 1000.0, "burst": 1000},
+        "max_jobs": 2, "max_running": 3, "weight": 2.5
     });
     let body = json!({"limits": limits}).to_string();
     let changed = change(&system, ROOT, id.as_str(), &body).await;

@@ -17,7 +17,11 @@ pub struct Weight(f64);
 
 /// A number that is not a weight.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("a weight is a number from {min} to {max}, not {0}", min = WEIGHTS.start(), max = WEIGHTS.end())]
+#[error(
+    "a weight is a number from {min} to {max}, not {0}",
+    min = WEIGHTS.start(),
+    max = WEIGHTS.end()
+)]
 pub struct InvalidWeight(String);
 
 impl Weight {

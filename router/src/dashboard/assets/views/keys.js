@@ -83,7 +83,7 @@ function form(made, refresh) {
       field("Submissions per second", rate),
       field("Jobs at a time", jobs, "Waiting and running, over all apps."),
       field("Running jobs per app", running, "Others wait (policy warm)."),
-      field("Weight", weight, "Its share of runner time, relative to other keys with waiting jobs.")),
+      field("Weight", weight, "Share of runner time, relative to other keys with waiting jobs.")),
     boxes.map(({ line }) => line), h("div", { class: "actions" }, button));
   return element;
 }
