@@ -41,6 +41,8 @@ pub enum Command {
     Table(TableOptions),
     /// Draw mean latency over load and swaps over models, for all policies, as SVG
     Curves(CurvesOptions),
+    /// Simulate two owners of jobs, one of whom floods a fleet, and print what the other one notices
+    Shares(SharesOptions),
     /// Measure the processor time per decision of policy warm, from 32 to 2000 runners
     Scaling(ScalingOptions),
 }
@@ -341,6 +343,14 @@ pub struct CurvesOptions {
     pub out: PathBuf,
     /// Seeds per point; the median is drawn
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+}
+
+/// Options of `shares`.
+#[derive(Debug, Clone, Args)]
+pub struct SharesOptions {
+    /// Seeds per case; the median is shown
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
 }
 

@@ -20,6 +20,7 @@
 //! | [`sweep`] | many simulations on all cores |
 //! | [`table`] | every row of the targets, measured |
 //! | [`curves`], [`chart`] | latency over load and swaps over models, drawn |
+//! | [`shares`] | two owners on one fleet, one of whom floods it |
 //! | [`scaling`] | the cost of a decision |
 
 pub mod args;
@@ -35,6 +36,7 @@ pub mod replay;
 pub mod routes;
 pub mod scaling;
 pub mod schemes;
+pub mod shares;
 pub mod simulator;
 pub mod sweep;
 pub mod table;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
 use warmq_bench::{
-    curves, faulty_runner, growth, http, peers, replay, routes, scaling, simulator, table, trace,
+    curves, faulty_runner, growth, http, peers, replay, routes, scaling, shares, simulator, table,
+    trace,
 };
 
 fn main() -> ExitCode {
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Growth(options) => growth::print(&options),
         Command::Table(options) => table::print(&options),
         Command::Curves(options) => curves::draw(&options),
+        Command::Shares(options) => shares::print(&options),
         Command::Scaling(options) => scaling::print(&options),
     };
     match outcome {

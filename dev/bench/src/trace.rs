@@ -112,6 +112,7 @@ fn parse(
         jobs.push(Planned {
             at_s: line.at_s,
             model: *models.entry(line.hint).or_insert(next),
+            owner: 0,
             run_s: line.run_s.unwrap_or_else(&mut run_s),
         });
     }
@@ -150,7 +151,12 @@ mod tests {
             {\"t\": 1, \"model\": \"b\", \"service_s\": 3.5, \"user\": 7}\n\
             {\"arrival_s\": 1, \"hint\": \"a\"}\n";
         let (jobs, models) = parse(text, || 9.0).unwrap();
-        let planned = |at_s, model, run_s| Planned { at_s, model, run_s };
+        let planned = |at_s, model, run_s| Planned {
+            at_s,
+            model,
+            owner: 0,
+            run_s,
+        };
         assert_eq!(models, 2);
         assert_eq!(
             jobs,
@@ -186,6 +192,7 @@ mod tests {
         let planned = Planned {
             at_s: 0.1 + 0.2,
             model: 3,
+            owner: 0,
             run_s: 1.0 / 3.0,
         };
         let text = serde_json::to_string(&Line::from(planned)).unwrap();

@@ -23,6 +23,8 @@ pub struct Planned {
     pub at_s: f64,
     /// Model, a number below [`Workload::models`].
     pub model: u32,
+    /// Its owner's number.
+    pub owner: u32,
     /// Warm run time, s.
     pub run_s: f64,
 }
@@ -195,6 +197,7 @@ impl Drawn {
         Planned {
             at_s: self.now_s,
             model: self.batch_model,
+            owner: 0,
             run_s: self.run_s(),
         }
     }

@@ -1,11 +1,13 @@
 //! Policy `warm`: the router's own state machine, fed with the events of the simulated fleet.
 
 use warmq_policy::warm::{
-    Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Memory, Model,
-    RunObservation, Runner, Warm,
+    Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Memory, Model, Owner,
+    OwnerTerms, RunObservation, Runner, Warm,
 };
 use warmq_types::job::Priority;
 use warmq_types::tier::Tier;
+
+use std::collections::{HashMap, VecDeque};
 
 use super::Scheme;
 use crate::args::Options;
@@ -29,6 +31,47 @@ pub struct WarmScheme {
     /// Slots in RAM; 0 if the policy ignores that tier.
     ram_slots: usize,
     record: Option<Vec<PolicyEvent>>,
+    windows: Option<Windows>,
+}
+
+/// The jobs of each owner, of which the policy receives some at a time, as from a dispatcher.
+struct Windows {
+    max_held: usize,
+    /// Owners of the jobs that the policy holds.
+    held: HashMap<usize, u32>,
+    owners: HashMap<u32, Waiting>,
+}
+
+/// The jobs of an owner.
+#[derive(Default)]
+struct Waiting {
+    held: usize,
+    later: VecDeque<Job>,
+}
+
+impl Windows {
+    /// Adds a job. Returns it if the policy receives it now.
+    fn arrived(&mut self, job: Job) -> Option<Job> {
+        let waiting = self.owners.entry(job.owner).or_default();
+        if waiting.held >= self.max_held || !waiting.later.is_empty() {
+            waiting.later.push_back(job);
+            return None;
+        }
+        waiting.held += 1;
+        self.held.insert(job.id, job.owner);
+        Some(job)
+    }
+
+    /// Removes a job that the policy has sent. Returns the one that it receives instead.
+    fn sent(&mut self, job: usize) -> Option<Job> {
+        let owner = self.held.remove(&job)?;
+        let waiting = self.owners.get_mut(&owner)?;
+        waiting.held -= 1;
+        let next = waiting.later.pop_front()?;
+        waiting.held += 1;
+        self.held.insert(next.id, owner);
+        Some(next)
+    }
 }
 
 impl WarmScheme {
@@ -42,7 +85,23 @@ impl WarmScheme {
                 false => options.ram_slots as usize,
             },
             record: None,
+            windows: None,
         }
+    }
+
+    /// Passes at most `max_held` jobs of an owner to the policy at a time.
+    pub fn with_windows(mut self, max_held: usize) -> Self {
+        self.windows = Some(Windows {
+            max_held,
+            held: HashMap::new(),
+            owners: HashMap::new(),
+        });
+        self
+    }
+
+    /// Sets an owner's terms.
+    pub fn set_terms(&mut self, terms: OwnerTerms) {
+        self.policy.on(0.0, Event::Terms(terms), 0);
     }
 
     /// Starts recording.
@@ -67,24 +126,40 @@ impl WarmScheme {
         }
         for command in self.policy.on(context.now_s, event, coin) {
             if let Command::Send(send) = command {
-                context.send(send.job.0 as usize, send.runner.0 as usize);
+                let job = send.job.0 as usize;
+                context.send(job, send.runner.0 as usize);
+                let next = self.windows.as_mut().and_then(|windows| windows.sent(job));
+                if let Some(next) = next {
+                    self.arrived(&next, context);
+                }
             }
         }
     }
-}
 
-impl Scheme for WarmScheme {
-    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
+    fn arrived(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
         let arrival = Arrival {
             job: JobNumber(job.id as u64),
             model: Some(Model(job.model)),
             priority: Priority::Normal,
+            owner: Owner(job.owner),
             since_s: job.since_s,
             max_warm_wait_s: f64::INFINITY,
             returned: job.returned,
             avoid: Avoid::NONE,
         };
         self.feed(Event::Arrived(arrival), context);
+    }
+}
+
+impl Scheme for WarmScheme {
+    fn on_arrival(&mut self, job: &Job, context: &mut SchemeContext<'_>) {
+        let now = match &mut self.windows {
+            Some(windows) => windows.arrived(*job),
+            None => Some(*job),
+        };
+        if let Some(job) = now {
+            self.arrived(&job, context);
+        }
     }
 
     fn on_report(&mut self, runner: usize, report: &Report, context: &mut SchemeContext<'_>) {

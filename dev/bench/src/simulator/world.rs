@@ -22,6 +22,8 @@ pub struct Job {
     pub id: usize,
     /// The model.
     pub model: u32,
+    /// Its owner's number.
+    pub owner: u32,
     /// First arrival, s.
     pub since_s: f64,
     /// Whether the job returned because its runner failed.
@@ -285,6 +287,7 @@ impl World<'_> {
         let job = Job {
             id: self.jobs.len(),
             model: planned.model,
+            owner: planned.owner,
             since_s: self.now_s,
             returned: false,
         };

@@ -18,6 +18,11 @@ pub struct Constants {
     pub overdue: f64,
     /// R in units of L: the minimum time between forced swaps of a runner with warm work.
     pub residency: f64,
+    /// In units of L: how long a runner stays with the owner of its last job before it is loaded
+    /// for another one.
+    pub keep: f64,
+    /// Jobs per L that the models on that runner must be expected to have there.
+    pub keep_rate: f64,
     /// Idle runners sampled per decision.
     pub sample: usize,
     /// Held jobs scanned per decision.
@@ -43,6 +48,8 @@ impl Default for Constants {
             steering_hysteresis: 1.0,
             overdue: 6.0,
             residency: 10.0,
+            keep: 1.0,
+            keep_rate: 2.0,
             sample: 8,
             scan: 32,
             holders: 8,

@@ -13,6 +13,22 @@ pub struct Model(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Runner(pub u32);
 
+/// An owner of jobs as a dense number, counted up from 0 by the caller: those who share the runners'
+/// time. A caller without owners uses the default one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Owner(pub u32);
+
+/// What an owner may use; without these, weight 1 and no limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OwnerTerms {
+    /// The owner.
+    pub owner: Owner,
+    /// Its share of the runners' time relative to other owners', greater than 0.
+    pub weight: f64,
+    /// Maximum number of its jobs on runners at a time, at least 1.
+    pub max_running: Option<usize>,
+}
+
 /// An avoid list: the latest [`Avoid::MAX`] of the given runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Avoid([Option<Runner>; Avoid::MAX]);
@@ -65,6 +81,8 @@ pub struct Arrival {
     pub model: Option<Model>,
     /// Lane of the job.
     pub priority: Priority,
+    /// Its owner.
+    pub owner: Owner,
     /// Time of acceptance, s: the order of jobs where nothing else decides. Earlier than now for a
     /// redelivered job.
     pub since_s: f64,
@@ -135,6 +153,8 @@ pub enum Event {
         /// Models that it can load; `None` for any model.
         catalog: Option<Vec<Model>>,
     },
+    /// An owner's terms are these from now on.
+    Terms(OwnerTerms),
     /// A job must be placed.
     Arrived(Arrival),
     /// A runner joined, or finished its job, and is idle.
@@ -223,6 +243,8 @@ pub struct HoldCommand {
     pub wait_s: f64,
     /// Whether the job waits for a runner that is not on its avoid list.
     pub for_another: bool,
+    /// Whether as many jobs of its owner run as may.
+    pub at_limit: bool,
     /// The fleet at the decision.
     pub fleet_view: FleetView,
 }
@@ -255,4 +277,9 @@ pub enum Why {
     NoHintAndIdle,
     /// An attempt failed on another runner.
     AnotherRunner,
+    /// Its owner is behind its share, and the runner is warm only for owners that are not.
+    BehindShare {
+        /// How far it is behind the owner that the runner is warm for, in runners' seconds.
+        behind_s: f64,
+    },
 }

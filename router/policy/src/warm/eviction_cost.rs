@@ -6,7 +6,7 @@ use super::rng::SplitMix64;
 use super::view::View;
 
 /// lam(m)/n, jobs/s: the value of one of n copies of a model.
-fn value(view: &View<'_>, model: Model, copies: usize) -> f64 {
+pub fn value(view: &View<'_>, model: Model, copies: usize) -> f64 {
     view.estimates.rate(model, view.now_s) / copies.max(1) as f64
 }
 

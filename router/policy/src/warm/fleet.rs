@@ -242,6 +242,11 @@ impl Fleet {
         self.catalogs.count_eligible(self.live, model) > left_out.count()
     }
 
+    /// Returns the number of runners that are idle or busy.
+    pub fn live_count(&self) -> usize {
+        self.live
+    }
+
     /// Returns the number of idle runners.
     pub fn idle_count(&self) -> usize {
         self.idle.len()

@@ -8,11 +8,12 @@
 //! | `constants` | theta, tb, delta, D, R |
 //! | `estimates` | S(m), L(m), lam(m), measured from events |
 //! | `fleet`, `holders`, `runner_set` | runners: idle sets, holders, predicted caches; sampling |
-//! | `window` | held jobs: by age, model, deadline |
+//! | `window` | held jobs: by owner, age, model, deadline |
 //! | `view` | read-only state of a decision |
 //! | `wait` | W(m), the wait for a warm runner |
 //! | `eviction_cost` | cost of an eviction; the bar that a wait must exceed |
 //! | `pick` | which runner for a job, which job for a runner |
+//! | `shares` | how owners share the runners' time |
 //! | `rng` | reproducible choices among equals |
 //!
 //! With R runners of K models each and H held jobs, an event costs O(K log(R H)) plus constant-size
@@ -37,6 +38,11 @@
 //! * a job without hint is passed only by jobs that were accepted or due before it;
 //! * the job that was due first starts within R · L, a load and a run.
 //!
+//! All of this is within the jobs of one owner. Of several owners with jobs for a free runner, the
+//! one furthest behind its share comes first (`shares`): of those that the runner is warm for or
+//! that have a job due; one that is behind these gets a load if that pays. An owner with as many
+//! jobs on runners as it may have waits.
+//!
 //! A job is due at its bound or at acceptance + D, whichever is first; without hint, when accepted.
 
 mod catalogs;
@@ -51,6 +57,7 @@ mod pick;
 mod proptests;
 mod rng;
 mod runner_set;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -61,20 +68,24 @@ pub use constants::Constants;
 pub use estimates::Statistics;
 pub use event::{
     Arrival, Avoid, Command, Event, FleetView, Found, Freed, HoldCommand, Job, Memory, Model,
-    RunObservation, Runner, SendCommand, Why,
+    Owner, OwnerTerms, RunObservation, Runner, SendCommand, Why,
 };
 
 use estimates::Estimates;
 use fleet::Fleet;
-use pick::{any_idle, job_for, runner_for, waits_for_another};
+use pick::{any_idle, job_for, kept_until_s, runner_for, waits_for_another};
 use rng::SplitMix64;
+use shares::{Shares, saved_loads_s};
 use view::View;
 use wait::wait_s;
 use warmq_types::job::Priority;
 use warmq_types::tier::Tier;
-use window::{HeldJob, Window};
+use window::{Backlog, HeldJob, Window};
 
 use crate::work::HeldWork;
+
+/// The lanes, in order.
+const LANES: [Priority; 2] = [Priority::Normal, Priority::Low];
 
 /// State of the policy for one app.
 #[derive(Debug, Clone)]
@@ -83,6 +94,7 @@ pub struct Warm {
     estimates: Estimates,
     fleet: Fleet,
     window: Window,
+    shares: Shares,
 }
 
 /// Context of one event: its time, its random bits, the commands so far.
@@ -100,6 +112,7 @@ impl Warm {
             estimates: Estimates::new(&constants),
             fleet: Fleet::default(),
             window: Window::default(),
+            shares: Shares::default(),
         }
     }
 
@@ -113,6 +126,11 @@ impl Warm {
         };
         match event {
             Event::Joined { runner, catalog } => self.fleet.catalogs.set(runner, catalog),
+            Event::Terms(terms) => {
+                if self.shares.set(terms) {
+                    self.below_limit(terms.owner, &mut ctx);
+                }
+            }
             Event::Arrived(arrival) => self.arrived(&arrival, &mut ctx),
             Event::Freed(freed) => self.freed(freed, &mut ctx),
             Event::Found(found) => {
@@ -121,21 +139,26 @@ impl Warm {
                 self.fleet.taken(found.runner, now_s + run_s, run_s);
             }
             Event::Taken { runner } => {
+                let owner = self.ended(runner, now_s);
                 let run_s = self.estimates.any_run_s();
                 self.fleet.taken(runner, now_s + run_s, run_s);
+                self.released(owner, &mut ctx);
             }
             Event::Lost { runner } => self.lost(runner, &mut ctx),
             Event::Refused { runner } => {
                 let run_s = self.estimates.any_run_s();
+                self.shares.unsent(runner);
                 if let Some(held) = self.fleet.refused(runner, now_s + run_s, run_s) {
                     self.place_or_hold(held, &mut ctx);
                 }
             }
             Event::ClaimVoid { runner } => {
+                let owner = self.shares.unsent(runner);
                 self.fleet.unsent(runner);
                 if self.fleet.is_idle(runner) {
                     self.offer(runner, &mut ctx);
                 }
+                self.released(owner, &mut ctx);
             }
             Event::Cancelled { job } => {
                 self.window.remove(job);
@@ -147,7 +170,8 @@ impl Warm {
 
     /// Returns when [`Event::Due`] is due, s; `None` without a deadline ahead.
     pub fn next_deadline_s(&self) -> Option<f64> {
-        self.window.next_deadline_s()
+        let deadlines = [self.window.next_deadline_s(), self.shares.next_kept_s()];
+        deadlines.into_iter().flatten().min_by(f64::total_cmp)
     }
 
     /// Returns the number of held jobs.
@@ -201,13 +225,11 @@ impl Warm {
     /// Forgets a model without holders and recent jobs, so that its number can be reused. Returns
     /// false if it is in use.
     pub fn forget(&mut self, model: Model, now_s: f64) -> bool {
-        let lanes = [Priority::Normal, Priority::Low];
         let unused = self.fleet.copies(model) == 0
             && self.fleet.ram_holders.count(model) == 0
             && !self.fleet.catalogs.is_known(model)
-            && lanes
-                .iter()
-                .all(|lane| self.window.of_model(*lane, model).next().is_none());
+            // Behind a low job are those of both lanes.
+            && self.window.queued(Priority::Low, model) == 0;
         unused && self.estimates.forget(model, now_s)
     }
 
@@ -217,11 +239,18 @@ impl Warm {
             estimates: &self.estimates,
             fleet: &self.fleet,
             window: &self.window,
+            shares: &self.shares,
+            only: None,
             now_s,
         }
     }
 
     fn arrived(&mut self, arrival: &Arrival, ctx: &mut EventContext) {
+        if !self.window.has_jobs_of(arrival.owner) {
+            let waiting = LANES.iter().flat_map(|lane| self.window.owners(*lane));
+            let most_s = saved_loads_s(self.fleet.live_count(), self.estimates.any_load_s());
+            self.shares.resume(arrival.owner, waiting, most_s);
+        }
         if let Some(model) = arrival.model
             && !arrival.returned
         {
@@ -247,6 +276,7 @@ impl Warm {
             job: arrival.job,
             model: arrival.model,
             priority: arrival.priority,
+            owner: arrival.owner,
             since_s: arrival.since_s,
             deadline_s: (ctx.now_s + patience_s).min(latest_s).max(ctx.now_s),
             bound_s,
@@ -264,6 +294,10 @@ impl Warm {
                 self.hold(held, ctx);
                 return;
             };
+            if self.is_kept_from(runner, &held, ctx.now_s) {
+                self.hold(held, ctx);
+                return;
+            }
             // A low-priority job takes no runner that a normal one is waiting for.
             if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, ctx) {
                 continue;
@@ -289,6 +323,7 @@ impl Warm {
             bounded: is_bounded && !for_another,
             wait_s,
             for_another,
+            at_limit: view.shares.is_at_limit(held.owner),
             fleet_view: view.fleet_view(held.model),
         }));
         self.window.insert(held);
@@ -303,6 +338,11 @@ impl Warm {
         let load_s = (held.model).map_or(0.0, |model| view.load_on_s(runner, model));
         let ends_s = ctx.now_s + load_s + run_s;
         self.window.remove(held.job);
+        self.shares
+            .sent(held.owner, runner, ctx.now_s, load_s + run_s);
+        if let Why::BehindShare { .. } = why {
+            self.shares.swapped(load_s);
+        }
         self.fleet.sent(runner, held, ctx.now_s, ends_s, run_s);
         ctx.commands.push(Command::Send(SendCommand {
             job: held.job,
@@ -322,20 +362,61 @@ impl Warm {
                 None => {}
             }
         }
+        let owner = self.ended(freed.runner, ctx.now_s);
         self.fleet.freed(freed.runner, &freed.memory);
         self.offer(freed.runner, ctx);
+        self.released(owner, ctx);
     }
 
-    /// Gives an idle runner a held job, normal priority first.
-    fn offer(&mut self, runner: Runner, ctx: &mut EventContext) {
-        if !self.offer_lane(runner, Priority::Normal, ctx) {
-            self.offer_lane(runner, Priority::Low, ctx);
+    /// Notes that a runner has ended its job. Returns the job's owner.
+    fn ended(&mut self, runner: Runner, now_s: f64) -> Option<Owner> {
+        let most_s = saved_loads_s(self.fleet.live_count(), self.estimates.any_load_s());
+        self.shares.ended(runner, now_s, most_s)
+    }
+
+    /// Places jobs of an owner with a limit after one of its jobs has left a runner: they may have
+    /// waited for that although other runners are idle.
+    fn released(&mut self, owner: Option<Owner>, ctx: &mut EventContext) {
+        if let Some(owner) = owner.filter(|owner| self.shares.has_limit(*owner)) {
+            self.below_limit(owner, ctx);
         }
+    }
+
+    /// Places jobs of an owner on idle runners up to its limit.
+    fn below_limit(&mut self, owner: Owner, ctx: &mut EventContext) {
+        while let Some(idle) = self.idle_for(owner, ctx) {
+            if !self.offer(idle, ctx) {
+                return;
+            }
+        }
+    }
+
+    /// Returns an idle runner for one of the oldest held jobs of an owner.
+    fn idle_for(&self, owner: Owner, ctx: &mut EventContext) -> Option<Runner> {
+        let view = self.view(ctx.now_s);
+        let oldest = LANES.iter().flat_map(|&priority| {
+            let jobs = self.window.oldest_first(Backlog { priority, owner });
+            jobs.take(view.constants.scan)
+        });
+        let mut found = oldest.filter_map(|held| runner_for(&view, held, &mut ctx.rng));
+        found.next().map(|(idle, _)| idle)
+    }
+
+    /// Gives an idle runner a held job, normal priority first. Returns whether there is one for it.
+    fn offer(&mut self, runner: Runner, ctx: &mut EventContext) -> bool {
+        self.offer_lane(runner, Priority::Normal, ctx)
+            || self.offer_lane(runner, Priority::Low, ctx)
     }
 
     fn offer_lane(&mut self, runner: Runner, lane: Priority, ctx: &mut EventContext) -> bool {
         let view = self.view(ctx.now_s);
         match job_for(&view, runner, lane, &mut ctx.rng) {
+            Some((held, why))
+                if !matches!(why, Why::BehindShare { .. })
+                    && self.is_kept_from(runner, &held, ctx.now_s) =>
+            {
+                false
+            }
             Some((held, why)) => {
                 self.send(held, runner, why, ctx);
                 true
@@ -345,6 +426,7 @@ impl Warm {
     }
 
     fn lost(&mut self, runner: Runner, ctx: &mut EventContext) {
+        let owner = self.ended(runner, ctx.now_s);
         let models = self.fleet.lost(runner);
         for held in self.stranded(&models, ctx.now_s) {
             let view = self.view(ctx.now_s);
@@ -352,33 +434,54 @@ impl Warm {
                 self.offer(idle, ctx);
             }
         }
+        self.released(owner, ctx);
     }
 
     /// Returns the held jobs that have lost the runner they waited for: the last copy of one of
-    /// `models` is gone, or the last runner not on their avoid list. Of a model, the oldest in each
-    /// lane.
+    /// `models` is gone, or the last runner not on their avoid list. Of a model, the oldest of each
+    /// owner in each lane.
     fn stranded(&self, models: &[Model], now_s: f64) -> Vec<HeldJob> {
         let view = self.view(now_s);
-        let lanes = [Priority::Normal, Priority::Low].into_iter();
+        let backlogs = LANES.iter().flat_map(|lane| view.backlogs(*lane));
         let gone = models
             .iter()
             .filter(|model| self.fleet.copies(**model) == 0);
-        let heads = |lane| {
+        let heads = |backlog| {
             let heads = gone.clone();
-            heads.filter_map(move |model| self.window.of_model(lane, *model).next())
+            heads.filter_map(move |model| self.window.of_model(backlog, *model).next())
         };
-        let avoiding = |lane| self.window.avoiding(lane);
-        let avoiding = lanes.clone().flat_map(avoiding);
+        let avoiding = |backlog| self.window.avoiding(backlog);
+        let avoiding = backlogs.clone().flat_map(avoiding);
         let alone = avoiding.filter(|held| !waits_for_another(&view, held));
-        lanes.flat_map(heads).chain(alone).copied().collect()
+        backlogs.flat_map(heads).chain(alone).copied().collect()
+    }
+
+    /// Returns whether an idle runner is kept for another owner than that of the job.
+    fn is_kept_from(&mut self, runner: Runner, held: &HeldJob, now_s: f64) -> bool {
+        let until_s = kept_until_s(&self.view(now_s), runner, held);
+        if let Some(until_s) = until_s {
+            self.shares.keep(runner, until_s, now_s);
+        }
+        until_s.is_some()
     }
 
     fn due(&mut self, ctx: &mut EventContext) {
+        while let Some(runner) = self.shares.pop_kept(ctx.now_s) {
+            if self.fleet.is_idle(runner) {
+                self.offer(runner, ctx);
+            }
+        }
         while let Some(held) = self.window.pop_due(ctx.now_s) {
+            if self.shares.is_at_limit(held.owner) {
+                continue;
+            }
             while let Some(runner) = any_idle(&self.view(ctx.now_s), &held, &mut ctx.rng) {
                 if held.priority == Priority::Low && self.offer_lane(runner, Priority::Normal, ctx)
                 {
                     continue;
+                }
+                if self.is_kept_from(runner, &held, ctx.now_s) {
+                    break;
                 }
                 let why = match held.bound_s <= ctx.now_s {
                     true => Why::BoundPassed,

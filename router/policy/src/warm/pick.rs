@@ -3,12 +3,12 @@
 use warmq_types::job::Priority;
 use warmq_types::tier::Tier;
 
-use super::event::{Avoid, Model, Runner, Why};
-use super::eviction_cost::{LoadBar, eviction_cost};
+use super::event::{Avoid, Model, Owner, Runner, Why};
+use super::eviction_cost::{LoadBar, eviction_cost, value};
 use super::rng::SplitMix64;
 use super::view::View;
 use super::wait::{wait_s, waits_longer};
-use super::window::HeldJob;
+use super::window::{Backlog, HeldJob, micros};
 
 /// Returns the idle runner that loads the model at the lowest cost, without `except`: one with the
 /// model in RAM, if that is faster than its files; of several, from a sample of those that can load
@@ -66,6 +66,9 @@ fn may_take(view: &View<'_>, runner: Runner, held: &HeldJob) -> bool {
 
 /// Returns a runner for a job if the job should be sent now.
 pub fn runner_for(view: &View<'_>, held: &HeldJob, rng: &mut SplitMix64) -> Option<(Runner, Why)> {
+    if view.shares.is_at_limit(held.owner) {
+        return None;
+    }
     if let Some(runner) = idle_unavoided(view, held, rng) {
         return Some((runner, Why::AnotherRunner));
     }
@@ -116,34 +119,100 @@ fn why_cold(
 
 /// Returns a job of this lane for an idle runner; `None` keeps it idle on purpose, since a warm
 /// job may arrive soon.
+///
+/// The owner that is furthest behind its share comes first, among those that the runner is warm for
+/// or that have a job due. One that is behind these gets a load if that pays.
 pub fn job_for(
     view: &View<'_>,
     runner: Runner,
     lane: Priority,
     rng: &mut SplitMix64,
 ) -> Option<(HeldJob, Why)> {
-    due_job_for(view, runner, lane)
-        .or_else(|| warm_job_for(view, runner, lane))
-        .or_else(|| cold_job_for(view, runner, lane, rng))
+    let backlogs = view.backlogs(lane);
+    for (index, backlog) in backlogs.iter().enumerate() {
+        let is_warm = |held: &HeldJob| {
+            let cache = &view.fleet.get(runner).cache;
+            held.model.is_none_or(|model| cache.contains(&model))
+        };
+        // Age forces no load for an owner that comes later.
+        let found = due_job_for(view, runner, *backlog)
+            .filter(|(held, _)| index == 0 || is_warm(held))
+            .or_else(|| warm_job_for(view, runner, *backlog));
+        if found.is_some() {
+            let mut behind = backlogs[..index].iter();
+            return behind
+                .find_map(|first| job_behind_share(view, runner, *first, backlog.owner, rng))
+                .or(found);
+        }
+    }
+    let mut backlogs = backlogs.into_iter();
+    backlogs.find_map(|backlog| cold_job_for(view, runner, backlog, rng))
 }
 
-/// Returns the job of this lane that was due first, if one is due: past its own bound, or of
+/// Returns until when an idle runner is kept for the owner of its last job instead of being loaded
+/// for `held`, which is another owner's, s.
+///
+/// That is `keep` load times from the end of that job, if the models on the runner are expected to
+/// be needed there at least `keep_rate` times in a load time, and if its owner is at most a load and
+/// a reload ahead of its share. So it waits about as long as a load and a reload would take, at
+/// most (ski rental).
+pub fn kept_until_s(view: &View<'_>, runner: Runner, held: &HeldJob) -> Option<f64> {
+    let load_s = view.load_on_s(runner, held.model?);
+    let last = view.shares.last(runner)?;
+    let until_s = last.ended_s + view.constants.keep * load_s;
+    let ahead_s = view.shares.behind_s(held.owner, last.owner);
+    let is_ahead = ahead_s > 2.0 * load_s;
+    if last.owner == held.owner || micros(until_s) <= micros(view.now_s) || is_ahead {
+        return None;
+    }
+    let cache = view.fleet.get(runner).cache.iter();
+    let rate: f64 = cache
+        .map(|model| value(view, *model, view.fleet.copies(*model)))
+        .sum();
+    (rate * load_s >= view.constants.keep_rate).then_some(until_s)
+}
+
+/// Returns a job of an owner that is behind its share although the runner is warm for `other`:
+/// one that waits too long for a warm runner even where its owner comes first.
+fn job_behind_share(
+    view: &View<'_>,
+    runner: Runner,
+    backlog: Backlog,
+    other: Owner,
+    rng: &mut SplitMix64,
+) -> Option<(HeldJob, Why)> {
+    let view = &View {
+        only: Some(backlog.owner),
+        ..*view
+    };
+    let behind_s = view.shares.behind_s(backlog.owner, other);
+    if behind_s <= 0.0 {
+        return None;
+    }
+    let (held, _) = cold_job_for(view, runner, backlog, rng)?;
+    let load_s = (held.model).map_or(0.0, |model| view.load_on_s(runner, model));
+    (view.shares)
+        .may_swap(backlog.owner, other, load_s)
+        .then_some((held, Why::BehindShare { behind_s }))
+}
+
+/// Returns the job of this backlog that was due first, if one is due: past its own bound, or of
 /// age D.
 ///
 /// A job without hint that was accepted before that bound passed precedes it, since any runner
 /// would have served it from the start. Age D forces a swap only past the runner's residency,
 /// or where a job past its bound would force one anyway.
-fn due_job_for(view: &View<'_>, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
+fn due_job_for(view: &View<'_>, runner: Runner, backlog: Backlog) -> Option<(HeldJob, Why)> {
     let state = view.fleet.get(runner);
     let is_warm = |held: &HeldJob| held.model.is_none_or(|model| state.cache.contains(&model));
     let may_take = |held: &&HeldJob| may_take(view, runner, held);
-    let bound_passed = view.window.bound_passed(lane, view.now_s).find(may_take);
-    let without_hint = view.window.without_hint(lane).find(may_take);
+    let bound_passed = view.window.bound_passed(backlog, view.now_s).find(may_take);
+    let without_hint = view.window.without_hint(backlog).find(may_take);
     let first = bound_passed.map(|bound_passed| match without_hint {
         Some(held) if held.since_s <= bound_passed.bound_s => (*held, Why::NoHint),
         _ => (*bound_passed, Why::BoundPassed),
     });
-    let oldest = view.window.oldest_first(lane).find(may_take)?;
+    let oldest = view.window.oldest_first(backlog).find(may_take)?;
     if !view.is_overdue(oldest) {
         return first;
     }
@@ -161,12 +230,12 @@ fn due_job_for(view: &View<'_>, runner: Runner, lane: Priority) -> Option<(HeldJ
 
 /// Returns the oldest held job that a runner is warm for; every runner is warm for a job
 /// without hint.
-fn warm_job_for(view: &View<'_>, runner: Runner, lane: Priority) -> Option<(HeldJob, Why)> {
+fn warm_job_for(view: &View<'_>, runner: Runner, backlog: Backlog) -> Option<(HeldJob, Why)> {
     let may_take = |held: &&HeldJob| may_take(view, runner, held);
     let cache = &view.fleet.get(runner).cache;
     let heads =
-        (cache.iter()).filter_map(|&model| view.window.of_model(lane, model).find(may_take));
-    let without_hint = view.window.without_hint(lane).find(may_take);
+        (cache.iter()).filter_map(|&model| view.window.of_model(backlog, model).find(may_take));
+    let without_hint = view.window.without_hint(backlog).find(may_take);
     let held = heads.chain(without_hint).min_by_key(|held| held.position)?;
     let why = held.model.map_or(Why::NoHint, |_| Why::LateBinding);
     Some((*held, why))
@@ -177,14 +246,14 @@ fn warm_job_for(view: &View<'_>, runner: Runner, lane: Priority) -> Option<(Held
 fn cold_job_for(
     view: &View<'_>,
     runner: Runner,
-    lane: Priority,
+    backlog: Backlog,
     rng: &mut SplitMix64,
 ) -> Option<(HeldJob, Why)> {
     let load_bar = LoadBar::of(view, runner);
     let state = view.fleet.get(runner);
     let mut best: Option<(f64, HeldJob, Why)> = None;
     let may_take = |held: &&HeldJob| may_take(view, runner, held);
-    let oldest = view.window.oldest_first(lane).filter(may_take);
+    let oldest = view.window.oldest_first(backlog).filter(may_take);
     for held in oldest.take(view.constants.scan) {
         let Some(model) = held.model else { continue };
         if best.is_some_and(|(_, best, _)| best.model == Some(model)) {
@@ -196,7 +265,7 @@ fn cold_job_for(
         if view.is_overdue(held) {
             return Some((*held, Why::Overdue));
         }
-        let queued = view.window.queued(lane, model) as f64;
+        let queued = view.queued(backlog.priority, model) as f64;
         let gain = match state.ram.contains(&model) {
             true => 1.0 / view.ram_part(model).max(f64::MIN_POSITIVE),
             false => 1.0,
@@ -207,9 +276,10 @@ fn cold_job_for(
         }
     }
     if let Some((_, held, why)) = best {
-        let head = (held.model).and_then(|model| view.window.of_model(lane, model).find(may_take));
+        let head =
+            (held.model).and_then(|model| view.window.of_model(backlog, model).find(may_take));
         return Some((head.copied().unwrap_or(held), why));
     }
-    let expired = view.window.expired(lane).find(may_take)?;
+    let expired = view.window.expired(backlog).find(may_take)?;
     Some((*expired, Why::PatienceOver))
 }

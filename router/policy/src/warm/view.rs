@@ -1,12 +1,15 @@
 //! The read-only state of a decision.
 
+use smallvec::SmallVec;
+use warmq_types::job::Priority;
 use warmq_types::tier::Tier;
 
 use super::constants::Constants;
 use super::estimates::Estimates;
-use super::event::{FleetView, Model, Runner};
+use super::event::{FleetView, Model, Owner, Runner};
 use super::fleet::Fleet;
-use super::window::{HeldJob, Window};
+use super::shares::Shares;
+use super::window::{Backlog, HeldJob, Window};
 
 /// The policy's state at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +18,9 @@ pub struct View<'a> {
     pub estimates: &'a Estimates,
     pub fleet: &'a Fleet,
     pub window: &'a Window,
+    pub shares: &'a Shares,
+    /// Counts only the held jobs of this owner: those of others do not precede its jobs.
+    pub only: Option<Owner>,
     pub now_s: f64,
 }
 
@@ -26,6 +32,26 @@ impl View<'_> {
             holders: model.map_or(0, |model| self.fleet.copies(model)),
             ram_holders: model.map_or(0, |model| self.fleet.ram_holders.count(model)),
             served: model.is_none_or(|model| self.fleet.catalogs.is_served(model)),
+        }
+    }
+
+    /// Returns the backlogs of a lane from which jobs may be sent, that of the owner that is furthest
+    /// behind its share first.
+    pub fn backlogs(&self, priority: Priority) -> SmallVec<[Backlog; 4]> {
+        let owners = self.window.owners(priority);
+        let mut backlogs: SmallVec<[Backlog; 4]> = owners
+            .filter(|owner| !self.shares.is_at_limit(*owner))
+            .map(|owner| Backlog { priority, owner })
+            .collect();
+        backlogs.sort_by(|a, b| self.shares.compare(a.owner, b.owner));
+        backlogs
+    }
+
+    /// q(m): number of held jobs for the model that precede a new one of this lane.
+    pub fn queued(&self, priority: Priority, model: Model) -> usize {
+        match self.only {
+            None => self.window.queued(priority, model),
+            Some(owner) => self.window.queued_of(Backlog { priority, owner }, model),
         }
     }
 

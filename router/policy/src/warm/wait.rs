@@ -76,7 +76,7 @@ fn backlog_s(view: &View<'_>, runner: Runner, lane: Priority) -> f64 {
     let cache = &view.fleet.get(runner).cache;
     cache
         .iter()
-        .map(|&model| match view.window.queued(lane, model) {
+        .map(|&model| match view.queued(lane, model) {
             0 => 0.0,
             queued => queued as f64 * view.estimates.run_s(model) / view.fleet.copies(model) as f64,
         })

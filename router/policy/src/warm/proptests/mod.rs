@@ -1,6 +1,7 @@
 //! Properties for all sequences of arrivals, losses, refusals and cancellations, on fleets with and
 //! without catalogs and models in RAM; some jobs have an avoid list.
 
+mod shares;
 mod world;
 
 use proptest::prelude::*;

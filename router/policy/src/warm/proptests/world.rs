@@ -503,6 +503,7 @@ impl World {
                     job: Job(id),
                     model: model.map(Model),
                     priority: if low { Priority::Low } else { Priority::Normal },
+                    owner: Owner::default(),
                     since_s: self.now_s,
                     max_warm_wait_s: patience_s,
                     returned: !avoid.is_empty(),

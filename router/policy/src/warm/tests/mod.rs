@@ -6,6 +6,7 @@
 //! | `holds` | which jobs wait for a runner with their model, and which cause another copy |
 //! | `order` | the job that a free runner takes |
 //! | `failed_attempts` | the runners that a job avoids |
+//! | `shares` | owners |
 //! | `catalogs` | the runners that can load a model |
 //! | `tiers` | models in RAM |
 
@@ -13,6 +14,7 @@ mod catalogs;
 mod failed_attempts;
 mod holds;
 mod order;
+mod shares;
 mod tiers;
 
 use super::*;
@@ -80,6 +82,7 @@ impl Scenario {
             job: Job(job),
             model: Some(Model(model)),
             priority: Priority::Normal,
+            owner: Owner::default(),
             since_s: now_s,
             max_warm_wait_s: FOREVER_S,
             returned: false,

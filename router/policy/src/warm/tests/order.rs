@@ -192,6 +192,7 @@ fn a_job_past_its_own_bound_precedes_all_jobs_that_a_runner_is_warm_for() {
             job: Job(9),
             model: Some(Model(1)),
             priority: Priority::Normal,
+            owner: Owner::default(),
             since_s: 0.1,
             max_warm_wait_s: bound_s,
             returned: false,
