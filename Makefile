@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/examples/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-shares bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -69,6 +69,9 @@ chaos: setup ## injects faults while jobs run, and checks that each ends once; S
 
 bench: ## simulates policy warm, and compares it with its targets
 	$(CARGO) run --release -p warmq-bench -- table
+
+bench-shares: ## simulates two keys on one fleet, one of which floods it
+	$(CARGO) run --release -p warmq-bench -- shares
 
 bench-routing: ## simulates all policies; writes the charts of docs/benchmarks
 	$(CARGO) build --release -p warmq-bench

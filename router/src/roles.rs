@@ -150,6 +150,7 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
         topology: servers.topology.clone(),
         publisher: servers.publisher.clone(),
         finalizer: parts.finalizer.clone(),
+        keys: servers.keys.clone(),
         apps: parts.apps.clone(),
         reconcile_after: config.reconcile_after,
         forget_apps_after: config.forget_apps_after,

@@ -6,7 +6,7 @@ use redis::AsyncCommands;
 use serde::{Deserialize, Serialize};
 use warmq_types::fault::FaultKind;
 use warmq_types::hint::Hint;
-use warmq_types::ids::{AppId, Epoch, RunnerId};
+use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
 use warmq_types::job::Timings;
 
 use super::membership::parse_hints;
@@ -203,6 +203,14 @@ impl RunnerFeed<'_> {
             models: Some(parse_hints(&models.unwrap_or_default())),
         };
         Ok(Some((free, idle)))
+    }
+
+    /// Returns the job for which a runner is claimed or that it runs, if any.
+    pub async fn current_job(self, app: &AppId, runner: &RunnerId) -> Result<Option<JobId>, Error> {
+        let key = self.keys.runner(app, runner);
+        let job: Option<String> = self.connection.clone().hget(&key, "job").await?;
+        job.map(|job| job.parse().map_err(|error| Error::damaged(&key, error)))
+            .transpose()
     }
 
     /// Subscribes to the events of the app's runners.

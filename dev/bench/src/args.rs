@@ -41,7 +41,7 @@ pub enum Command {
     Table(TableOptions),
     /// Draw mean latency over load and swaps over models, for all policies, as SVG
     Curves(CurvesOptions),
-    /// Simulate two owners of jobs, one of whom floods a fleet, and print what the other one notices
+    /// Simulate two owners of jobs, one of whom floods a fleet, and print the delays of the other
     Shares(SharesOptions),
     /// Measure the processor time per decision of policy warm, from 32 to 2000 runners
     Scaling(ScalingOptions),

@@ -4,11 +4,11 @@
 use std::fmt;
 
 use serde::Serialize;
-use warmq_policy::warm::{Constants, Owner, OwnerTerms};
+use warmq_policy::warm::Constants;
 
 use crate::args::{Options, PolicyName, SharesOptions};
 use crate::schemes::WarmScheme;
-use crate::simulator::{JobRun, run};
+use crate::simulator::{JobRun, quantile, run};
 use crate::sweep::{each, median};
 use crate::targets;
 use crate::workload::{self, Planned, Workload};
@@ -122,14 +122,6 @@ impl Case {
             ..self.options(seed)
         };
         let mut scheme = WarmScheme::new(&Constants::default(), &options).with_windows(WINDOW);
-        for owner in [STEADY, FLOOD] {
-            let terms = OwnerTerms {
-                owner: Owner(owner),
-                weight: 1.0,
-                max_running: None,
-            };
-            scheme.set_terms(terms);
-        }
         let workload = Workload::planned(jobs, 2 * self.models);
         run(&options, workload, &mut scheme, seed).jobs
     }
@@ -154,7 +146,7 @@ impl Case {
         let times = times_s(&jobs, &shared);
         Ok(Measures {
             mean_s: mean(&times),
-            p99_s: crate::simulator::quantile(&times, 0.99),
+            p99_s: quantile(&times, 0.99),
             alone_s: mean(&times_s(&steady, &alone)),
             unshared_s: mean(&times_s(&jobs, &unshared)),
             throughput: (end_s(&unshared) - FLOOD_AT_S) / (end_s(&shared) - FLOOD_AT_S),

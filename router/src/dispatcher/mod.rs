@@ -42,6 +42,7 @@ use warmq_store::Store;
 use warmq_traces::Traces;
 use warmq_types::ids::AppId;
 
+use crate::access::Keyring;
 use crate::apps::AppDirectory;
 use crate::finalizer::Finalizer;
 use crate::metrics::{AppMetrics, Metrics};
@@ -64,6 +65,7 @@ pub struct Dispatchers {
     pub(crate) topology: Topology,
     pub(crate) publisher: Publisher,
     pub(crate) finalizer: Finalizer,
+    pub(crate) keys: Keyring,
     pub(crate) apps: AppDirectory,
     /// Republish a job whose message shows no activity for this long.
     pub reconcile_after: Duration,

@@ -6,6 +6,7 @@
 //! | `ownership` | the jobs of other keys |
 //! | `limits` | rates and concurrent jobs |
 //! | `administration` | the keys themselves: the first one, their storage, their secrecy |
+//! | `shares` | shares of the runners, and jobs that run at a time |
 //! | `changes` | changes of a key's limits |
 
 mod administration;
@@ -13,6 +14,7 @@ mod authentication;
 mod changes;
 mod limits;
 mod ownership;
+mod shares;
 
 use std::time::Duration;
 

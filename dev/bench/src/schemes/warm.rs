@@ -1,13 +1,13 @@
 //! Policy `warm`: the router's own state machine, fed with the events of the simulated fleet.
 
+use std::collections::{HashMap, VecDeque};
+
 use warmq_policy::warm::{
     Arrival, Avoid, Command, Constants, Event, Freed, Job as JobNumber, Memory, Model, Owner,
-    OwnerTerms, RunObservation, Runner, Warm,
+    RunObservation, Runner, Warm,
 };
 use warmq_types::job::Priority;
 use warmq_types::tier::Tier;
-
-use std::collections::{HashMap, VecDeque};
 
 use super::Scheme;
 use crate::args::Options;
@@ -97,11 +97,6 @@ impl WarmScheme {
             owners: HashMap::new(),
         });
         self
-    }
-
-    /// Sets an owner's terms.
-    pub fn set_terms(&mut self, terms: OwnerTerms) {
-        self.policy.on(0.0, Event::Terms(terms), 0);
     }
 
     /// Starts recording.

@@ -13,7 +13,7 @@ pub struct Model(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Runner(pub u32);
 
-/// An owner of jobs as a dense number, counted up from 0 by the caller: those who share the runners'
+/// An owner of jobs as a dense number, counted up from 0 by the caller. Owners share the runners'
 /// time. A caller without owners uses the default one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Owner(pub u32);
@@ -141,6 +141,8 @@ pub struct Found {
     pub runner: Runner,
     /// Its models when it was last free.
     pub memory: Memory,
+    /// Owner of its job, if known: the job counts towards its limit.
+    pub owner: Option<Owner>,
 }
 
 /// An input of the policy.

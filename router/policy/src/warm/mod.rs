@@ -135,6 +135,9 @@ impl Warm {
             Event::Freed(freed) => self.freed(freed, &mut ctx),
             Event::Found(found) => {
                 let run_s = self.estimates.any_run_s();
+                if let Some(owner) = found.owner {
+                    self.shares.sent(owner, found.runner, now_s, run_s);
+                }
                 self.fleet.freed(found.runner, &found.memory);
                 self.fleet.taken(found.runner, now_s + run_s, run_s);
             }

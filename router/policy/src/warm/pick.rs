@@ -153,9 +153,9 @@ pub fn job_for(
 /// for `held`, which is another owner's, s.
 ///
 /// That is `keep` load times from the end of that job, if the models on the runner are expected to
-/// be needed there at least `keep_rate` times in a load time, and if its owner is at most a load and
-/// a reload ahead of its share. So it waits about as long as a load and a reload would take, at
-/// most (ski rental).
+/// be needed there at least `keep_rate` times in a load time, and if its owner is at most a load
+/// and a reload ahead of its share. So the runner is idle for as long as a load and a reload would
+/// take, at most (ski rental).
 pub fn kept_until_s(view: &View<'_>, runner: Runner, held: &HeldJob) -> Option<f64> {
     let load_s = view.load_on_s(runner, held.model?);
     let last = view.shares.last(runner)?;

@@ -1,18 +1,18 @@
 //! How owners share the runners' time: by weight, in seconds of runners, loads included.
 //!
-//! Start-time fair queueing (Goyal, Vin and Cheng, 1996), with runners instead of a link: each owner
-//! has a virtual time, the runners' seconds that its jobs took over its weight, and the owner with
-//! the least one comes first. An owner whose jobs return after a pause continues at the virtual time
-//! of those that have jobs, so that unused time is neither saved nor owed.
+//! Start-time fair queueing (Goyal, Vin and Cheng, 1996), with runners instead of a link: each
+//! owner has a virtual time, the runners' seconds that its jobs took over its weight, and the owner
+//! with the least one comes first. An owner whose jobs return after a pause continues at the
+//! virtual time of those that have jobs, so that unused time is neither saved nor owed.
 //!
 //! A runner that comes free stays for a while with the owner that used it, if that is not ahead and
 //! its next job is likely to come soon (`pick::kept_until_s`): loading it for another owner, and
 //! back, would take longer.
 //!
-//! A free runner that is cold for the owner that comes first, and warm for another one, costs a load
-//! either way: a load now, or a share that is late. [`Shares::may_swap`] bounds the loads: all
-//! together take at most [`SWAP_PART`] of the time that runners spent on jobs, and each is charged
-//! to the owner it is for, which must be so far behind that it stays behind.
+//! Where a free runner is cold for the owner that comes first, and warm for another one, either a
+//! load is due now or the share is late. [`Shares::may_swap`] bounds the loads: all together take
+//! at most [`SWAP_PART`] of the time that runners spent on jobs, and each is charged to the owner
+//! it is for, which must be so far behind that it stays behind.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -35,6 +35,15 @@ struct Account {
     running: usize,
     /// Virtual time: runners' seconds over weight.
     time_s: f64,
+    /// The part of it that is estimated: for the jobs on runners.
+    estimated_s: f64,
+}
+
+impl Account {
+    /// Returns the virtual time when the first of the jobs on runners started, about.
+    fn started_s(&self) -> f64 {
+        self.time_s - self.estimated_s
+    }
 }
 
 impl Default for Account {
@@ -44,6 +53,7 @@ impl Default for Account {
             max_running: usize::MAX,
             running: 0,
             time_s: 0.0,
+            estimated_s: 0.0,
         }
     }
 }
@@ -53,6 +63,7 @@ impl Default for Account {
 struct Charge {
     owner: Owner,
     since_s: f64,
+    /// Estimated time over the owner's weight, s.
     estimated_s: f64,
 }
 
@@ -76,7 +87,7 @@ pub struct Shares {
     charges: Vec<Option<Charge>>,
     /// The last job of each runner, by its number.
     last: Vec<Option<Last>>,
-    /// The highest virtual time of any owner.
+    /// The highest virtual time of any owner, without estimates.
     latest_s: f64,
     /// Runners' seconds that loads for the sake of shares may take now.
     saved_s: f64,
@@ -145,11 +156,11 @@ impl Shares {
         (self.get(other).time_s - account.time_s) * account.weight
     }
 
-    /// Continues the account of an owner whose job arrives while none of its jobs waits, at the
-    /// least virtual time of the owners in `waiting`, which have jobs waiting. If its jobs run, it
-    /// may be `credit_s` behind that, in runners' seconds.
+    /// Continues the account of an owner whose job arrives while none of its jobs waits: at the
+    /// least virtual time of the owners in `waiting`, which have jobs waiting, without their jobs
+    /// on runners. If its jobs run, it may be `credit_s` behind that, in runners' seconds.
     pub fn resume(&mut self, owner: Owner, waiting: impl Iterator<Item = Owner>, credit_s: f64) {
-        let times = waiting.map(|other| self.get(other).time_s);
+        let times = waiting.map(|other| self.get(other).started_s());
         let least_s = times.min_by(f64::total_cmp).unwrap_or(self.latest_s);
         let account = self.get_mut(owner);
         let credit_s = match account.running {
@@ -167,20 +178,21 @@ impl Shares {
         if index >= self.charges.len() {
             self.charges.resize(index + 1, None);
         }
+        let account = self.get_mut(owner);
+        let estimated_s = estimated_s / account.weight;
+        account.running += 1;
+        account.time_s += estimated_s;
+        account.estimated_s += estimated_s;
         self.charges[index] = Some(Charge {
             owner,
             since_s: now_s,
             estimated_s,
         });
-        self.get_mut(owner).running += 1;
-        self.charge(owner, estimated_s);
     }
 
     /// Takes back the charge of a job that the runner did not run. Returns its owner.
     pub fn unsent(&mut self, runner: Runner) -> Option<Owner> {
-        let charge = self.release(runner)?;
-        self.charge(charge.owner, -charge.estimated_s);
-        Some(charge.owner)
+        Some(self.release(runner)?.owner)
     }
 
     /// Replaces the estimate by the time that the runner, now free or lost, took for its job.
@@ -188,7 +200,7 @@ impl Shares {
     pub fn ended(&mut self, runner: Runner, now_s: f64, most_saved_s: f64) -> Option<Owner> {
         let charge = self.release(runner)?;
         let took_s = (now_s - charge.since_s).max(0.0);
-        self.charge(charge.owner, took_s - charge.estimated_s);
+        self.charge(charge.owner, took_s);
         self.saved_s = (self.saved_s + SWAP_PART * took_s).min(most_saved_s);
         let index = runner.0 as usize;
         if index >= self.last.len() {
@@ -255,14 +267,21 @@ impl Shares {
     fn charge(&mut self, owner: Owner, runner_s: f64) {
         let account = self.get_mut(owner);
         account.time_s += runner_s / account.weight;
-        let time_s = account.time_s;
-        self.latest_s = self.latest_s.max(time_s);
+        let started_s = account.started_s();
+        self.latest_s = self.latest_s.max(started_s);
     }
 
+    /// Takes back the estimate for a runner's job.
     fn release(&mut self, runner: Runner) -> Option<Charge> {
         let charge = self.charges.get_mut(runner.0 as usize)?.take()?;
         let account = self.get_mut(charge.owner);
         account.running = account.running.saturating_sub(1);
+        account.time_s -= charge.estimated_s;
+        account.estimated_s -= charge.estimated_s;
+        if account.running == 0 {
+            // Without the rounding errors.
+            account.estimated_s = 0.0;
+        }
         Some(charge)
     }
 }

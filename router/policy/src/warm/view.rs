@@ -35,8 +35,7 @@ impl View<'_> {
         }
     }
 
-    /// Returns the backlogs of a lane from which jobs may be sent, that of the owner that is furthest
-    /// behind its share first.
+    /// Returns the backlogs of a lane from which jobs may be sent, in the order of their owners.
     pub fn backlogs(&self, priority: Priority) -> SmallVec<[Backlog; 4]> {
         let owners = self.window.owners(priority);
         let mut backlogs: SmallVec<[Backlog; 4]> = owners

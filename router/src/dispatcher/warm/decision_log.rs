@@ -64,6 +64,10 @@ pub(super) fn sent(
         Why::AnotherRunner => {
             format!("its last attempt failed on another runner, and {runner} was idle")
         }
+        Why::BehindShare { behind_s } => format!(
+            "its key was {behind_s:.0} s of runner time behind its share, so {runner} took it \
+             {has}, before jobs of other keys"
+        ),
     };
     Decision {
         policy: POLICY.to_owned(),
@@ -100,6 +104,7 @@ pub(super) fn held(hold: &HoldCommand, hint: Option<&Hint>, now_s: f64) -> Hold 
         count => format!("{count} had it in RAM"),
     };
     let reason = match (hint, fleet_view.holders, fleet_view.idle) {
+        _ if hold.at_limit => "as many jobs of its key run as may (`max_running`)".to_owned(),
         (_, _, idle) if hold.for_another && idle > 0 => {
             "an attempt failed on each idle runner that could take it, and another runner is live"
                 .to_owned()

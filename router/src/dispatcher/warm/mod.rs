@@ -13,6 +13,7 @@
 //! | `statistics` | saves the policy's statistics |
 //! | `runner_tracker` | runners: turns their events in Redis into the policy's events |
 //! | `hints` | numbers of hints |
+//! | `owners` | numbers of owners, their weights and limits |
 //! | `waiting_jobs` | the jobs without a runner, with their deliveries |
 //! | `clock` | seconds, by Redis' clock |
 //! | `decision_log` | decisions and holds as the job's record describes them |
@@ -24,6 +25,7 @@ mod clock;
 mod command_executor;
 mod decision_log;
 mod hints;
+mod owners;
 mod policy_driver;
 mod runner_tracker;
 mod statistics;

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 use warmq_broker::{acknowledgement, has_returned};
 use warmq_policy::warm::{
-    Arrival, Command, Constants, Event, HoldCommand, Runner, SendCommand, Warm, Why,
+    Arrival, Command, Constants, Event, HoldCommand, Owner, OwnerTerms, Runner, SendCommand, Warm,
+    Why,
 };
 use warmq_policy::work::HeldWork;
 use warmq_store::RunnerEvent;
@@ -20,6 +21,7 @@ use super::super::sending::{Destination, PlacedJob, RunnerGone};
 use super::clock::{Clock, seconds};
 use super::command_executor::{CommandExecutor, PendingSend};
 use super::hints::Hints;
+use super::owners::Owners;
 use super::runner_tracker::RunnerTracker;
 use super::statistics::Statistics;
 use super::waiting_jobs::WaitingJobs;
@@ -37,6 +39,7 @@ pub(super) struct PolicyDriver<'a> {
     awaits_models: bool,
     tracker: RunnerTracker,
     hints: Hints,
+    owners: Owners,
     statistics: Statistics<'a>,
     executor: CommandExecutor<'a>,
     /// Whether an event occurred since the last tick.
@@ -132,6 +135,9 @@ impl Placer for PolicyDriver<'_> {
         if was_active || self.policy.held() > 0 || self.compared.elapsed() >= IDLE_INTERVAL {
             self.compare().await?;
         }
+        for terms in self.owners.changed() {
+            self.apply(Event::Terms(terms)).await?;
+        }
         self.return_oldest().await?;
         self.save_statistics().await
     }
@@ -163,6 +169,7 @@ impl<'a> PolicyDriver<'a> {
             awaits_models: config.wait_for_model.is_some(),
             tracker: RunnerTracker::default(),
             hints: Hints::default(),
+            owners: Owners::new(dispatcher.shared.keys.clone()),
             statistics: Statistics::new(app, store),
             executor: CommandExecutor {
                 app,
@@ -191,6 +198,7 @@ impl<'a> PolicyDriver<'a> {
         let max_warm_wait_s = self.max_warm_wait_s(&delivered, now_s);
         let spec = &delivered.job;
         let (priority, since_s) = (spec.priority, seconds(spec.created_ms));
+        let (owner, terms) = self.owners.number(spec.owner.as_ref());
         let model = spec.hint.as_ref().map(|hint| self.hints.number(hint));
         if let Some(model) = model.filter(|_| self.awaits_models) {
             // Otherwise any runner would report it as unknown.
@@ -199,6 +207,9 @@ impl<'a> PolicyDriver<'a> {
         let avoid = (delivered.avoid.iter())
             .map(|runner| self.tracker.reserve(runner))
             .collect();
+        if let Some(terms) = terms {
+            self.apply(Event::Terms(terms)).await?;
+        }
         let (job, older) = self.executor.waiting_jobs.insert(delivered, now_s);
         if let Some(older) = older {
             // A duplicate message, for example of a submission that was published twice: one is
@@ -210,6 +221,7 @@ impl<'a> PolicyDriver<'a> {
             job,
             model,
             priority,
+            owner,
             since_s,
             max_warm_wait_s,
             returned,
@@ -252,13 +264,37 @@ impl<'a> PolicyDriver<'a> {
             if let Some((now, is_idle)) = shared.store.runner_feed().runner(app, &runner).await? {
                 let number = self.tracker.number(&runner);
                 let policy_idle = number.is_some_and(|number| self.policy.is_idle(number));
-                let events = self
+                let mut events = self
                     .tracker
                     .state(now, is_idle, policy_idle, &mut self.hints);
+                if let Some(Event::Found(found)) = events.last_mut() {
+                    if let Some((owner, terms)) = self.owner_on(&runner).await? {
+                        found.owner = Some(owner);
+                        events.splice(0..0, terms.map(Event::Terms));
+                    }
+                }
                 self.apply_all(events).await?;
             }
         }
         Ok(())
+    }
+
+    /// Returns the owner of a busy runner's job, with its terms if they are new.
+    async fn owner_on(
+        &mut self,
+        runner: &RunnerId,
+    ) -> Result<Option<(Owner, Option<OwnerTerms>)>, SessionError> {
+        let Dispatcher { shared, app, .. } = self.dispatcher;
+        let Some(job) = shared.store.runner_feed().current_job(app, runner).await? else {
+            return Ok(None);
+        };
+        match shared.store.jobs().head_of(app, job).await {
+            Ok(Some(head)) => Ok(Some(self.owners.number(head.record.spec.owner.as_ref()))),
+            Ok(None) => Ok(None),
+            // Its end will show.
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns the jobs held for `longest_held` to their lanes.
@@ -358,7 +394,7 @@ fn runner_of(event: &Event) -> Option<Runner> {
         | Event::Lost { runner }
         | Event::Refused { runner }
         | Event::ClaimVoid { runner } => Some(*runner),
-        Event::Arrived(_) | Event::Cancelled { .. } | Event::Due => None,
+        Event::Terms(_) | Event::Arrived(_) | Event::Cancelled { .. } | Event::Due => None,
     }
 }
 

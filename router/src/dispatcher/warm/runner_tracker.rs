@@ -107,6 +107,7 @@ impl RunnerTracker {
                 events.push(Event::Found(Found {
                     runner,
                     memory: memory(&now, hints),
+                    owner: None,
                 }));
                 events
             }

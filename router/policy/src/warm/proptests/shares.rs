@@ -26,7 +26,9 @@ struct SharedFleet {
     /// Owner and end of the run of each busy runner, s.
     running: BTreeMap<u32, (Owner, f64)>,
     arrivals: Vec<Arrival>,
+    /// Number and time of the runs of each owner.
     runs: Vec<usize>,
+    times_s: Vec<f64>,
 }
 
 impl SharedFleet {
@@ -44,6 +46,7 @@ impl SharedFleet {
             policy,
             now_s: 0.0,
             runs: vec![0; limits.len()],
+            times_s: vec![0.0; limits.len()],
             limits,
             caches: vec![Vec::new(); RUNNERS as usize],
             running: BTreeMap::new(),
@@ -83,6 +86,7 @@ impl SharedFleet {
         let before = self.running.insert(send.runner.0, (owner, ends_s));
         assert!(before.is_none(), "{:?} is busy", send.runner);
         self.runs[owner.0 as usize] += 1;
+        self.times_s[owner.0 as usize] += ends_s - self.now_s;
     }
 
     fn free(&mut self, runner: u32) {
@@ -163,10 +167,10 @@ proptest! {
         prop_assert_eq!(fleet.runs.iter().sum::<usize>(), jobs.len());
     }
 
-    /// While all owners have jobs of one model waiting, their runs are in proportion to the
-    /// weights, but for one run per runner.
+    /// While all owners have jobs of one model waiting, they have runners' time in proportion to
+    /// their weights, but for one load and run per runner.
     #[test]
-    fn owners_that_flood_a_fleet_run_jobs_by_weight(
+    fn owners_that_flood_a_fleet_get_time_by_weight(
         weights in proptest::collection::vec(0.2..5.0f64, OWNERS as usize),
     ) {
         let mut fleet = SharedFleet::new(&weights, vec![None; OWNERS as usize]);
@@ -174,14 +178,12 @@ proptest! {
             (0..OWNERS).for_each(|owner| fleet.arrive(owner, Some(0)));
         }
         fleet.advance(200.0);
-        let (runs, total) = (fleet.runs.clone(), fleet.runs.iter().sum::<usize>() as f64);
-        let weight: f64 = weights.iter().sum();
-        for (owner, runs) in runs.iter().enumerate() {
-            let share = total * weights[owner] / weight;
-            let differs = (*runs as f64 - share).abs();
+        let (total_s, weight) = (fleet.times_s.iter().sum::<f64>(), weights.iter().sum::<f64>());
+        for (time_s, of_owner) in fleet.times_s.iter().zip(&weights) {
+            let share_s = total_s * of_owner / weight;
             prop_assert!(
-                differs <= 2.0 * f64::from(RUNNERS) + LOAD_S / RUN_S,
-                "{} runs of {}, weights {:?}", runs, total, weights
+                (time_s - share_s).abs() <= f64::from(RUNNERS) * (LOAD_S + RUN_S),
+                "{} s of {} s, weights {:?}", time_s, total_s, weights
             );
         }
     }

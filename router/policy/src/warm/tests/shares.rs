@@ -41,7 +41,20 @@ fn a_job_does_not_wait_for_all_those_that_another_owner_queued_before() {
     }
     scenario.arrive(1.0, 10, 0, bobs);
     scenario.arrive(1.0, 11, 0, bobs);
-    assert_eq!(served(&mut scenario, &[0], 5), [1, 10, 2, 11, 3]);
+    assert_eq!(served(&mut scenario, &[0], 5), [10, 1, 11, 2, 3]);
+}
+
+#[test]
+fn a_job_does_not_wait_for_all_others_even_if_runs_are_shorter_than_estimated() {
+    let mut scenario = Scenario::new();
+    scenario.free(0.0, 0, &[0]);
+    scenario.free(0.0, 1, &[0]);
+    for job in 0..100 {
+        scenario.job(0.0, job, 0);
+    }
+    scenario.arrive(0.0, 100, 0, bobs);
+    // The estimate is 2 s.
+    assert_eq!(sent(&scenario.free(0.05, 0, &[0]))[0].0, 100);
 }
 
 #[test]
@@ -57,7 +70,7 @@ fn owners_get_time_by_weight() {
         .iter()
         .filter(|job| **job >= 100)
         .count();
-    assert_eq!(of_bob, 15);
+    assert!((15..=16).contains(&of_bob), "{of_bob} of 20");
 }
 
 #[test]
@@ -70,9 +83,7 @@ fn neither_age_nor_a_bound_of_its_own_lets_an_owner_pass_others() {
         });
     }
     scenario.arrive(101.0, 10, 0, bobs);
-    // One of those was as far behind as this one.
-    let next = [102.0, 104.0].map(|now_s| sent(&scenario.free(now_s, 0, &[0]))[0].0);
-    assert_eq!(next, [1, 10]);
+    assert_eq!(sent(&scenario.free(102.0, 0, &[0]))[0].0, 10);
 }
 
 #[test]
@@ -89,7 +100,7 @@ fn time_that_an_owner_did_not_use_is_neither_saved_nor_owed() {
     let next: Vec<u64> = (51..55)
         .map(|run| sent(&scenario.free(2.0 * f64::from(run), 0, &[0]))[0].0)
         .collect();
-    assert_eq!(next, [51, 100, 52, 101]);
+    assert_eq!(next, [100, 51, 101, 52]);
 }
 
 #[test]
@@ -111,7 +122,7 @@ fn an_owner_that_is_behind_gets_a_load_once_its_job_waits_too_long_for_a_warm_ru
         .find(|(_, (job, ..))| *job == 100)
         .unwrap();
     // Once Alice is more than a load ahead, 10 s.
-    assert_eq!(count, 6);
+    assert_eq!(count, 5);
     assert!(
         matches!(why, Why::BehindShare { behind_s } if behind_s > 10.0),
         "{why:?}"
