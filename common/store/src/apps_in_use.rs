@@ -1,4 +1,4 @@
-//! Apps in use: those with runners, waiting jobs, or remains to clean up.
+//! Apps in use: those with runners, waiting jobs, overflow queues, or remains to clean up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,8 +30,9 @@ impl AppsInUse<'_> {
             .await?)
     }
 
-    /// Returns those of `apps` that need a dispatcher: they have runners, waiting jobs, lost
-    /// runners or entries in the outbox. One command covers many apps, since most are idle.
+    /// Returns those of `apps` that need a dispatcher: they have runners, waiting jobs, overflow
+    /// queues, lost runners or entries in the outbox. One command covers many apps, since most are
+    /// idle.
     pub async fn in_use(self, apps: &[AppId]) -> Result<Vec<AppId>, Error> {
         self.with_keys(apps, |app| self.keys.in_use(app).to_vec())
             .await

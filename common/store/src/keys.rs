@@ -30,9 +30,10 @@ impl Keys {
 
     /// Returns the keys of which at least one exists while an app is in use. Empty sets have no
     /// key.
-    pub(super) fn in_use(&self, app: &AppId) -> [String; 4] {
+    pub(super) fn in_use(&self, app: &AppId) -> [String; 5] {
         [
             self.queued(app),
+            self.overflow_queues(app),
             self.runners(app),
             self.lost_runner_jobs(app),
             self.outbox(app),
@@ -181,6 +182,11 @@ impl Keys {
     /// Sorted set: waiting jobs by arrival.
     pub(super) fn queued(&self, app: &AppId) -> String {
         self.of_app(app, "queued")
+    }
+
+    /// Set: `<lane>[.<key>]` of the overflow queues that may exist.
+    pub(super) fn overflow_queues(&self, app: &AppId) -> String {
+        self.of_app(app, "overflow_queues")
     }
 
     /// String: the job of a submitter's idempotency key, per owner.

@@ -61,6 +61,7 @@ mod membership;
 mod model_changes;
 mod outage_attempts;
 mod outbox;
+mod overflow_queues;
 mod placement;
 mod published;
 mod record;
@@ -207,6 +208,8 @@ parts! {
     maintenance: Maintenance,
     /// Apps in use.
     apps_in_use: AppsInUse,
+    /// Overflow queues of apps.
+    overflow_queues: OverflowQueues,
     /// Statistics of an app's models.
     stats: Stats,
     /// How apps are scaled.

@@ -18,6 +18,7 @@
 //! | [`message`] | messages between router and workers, versioned |
 //! | [`access`] | API keys: scopes, limits, secrets |
 //! | [`http`] | bodies of the HTTP API, for router and clients |
+//! | [`owner_lane`] | the jobs of one owner in one lane |
 //! | [`policy_name`], [`queue_type`], [`retry_tier`], [`server_url`] | settings that crates share |
 //! | [`text`], [`table`] | foreign text, made fit for logs and terminals; tables of it |
 
@@ -34,6 +35,7 @@ pub mod input_cost;
 pub mod input_schema;
 pub mod job;
 pub mod message;
+pub mod owner_lane;
 pub mod policy_name;
 pub mod queue_type;
 pub mod retry_tier;

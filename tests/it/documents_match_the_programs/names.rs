@@ -6,6 +6,7 @@ use warmq_broker::Topology;
 use warmq_tests::Program;
 use warmq_types::ids::Epoch;
 use warmq_types::job::Priority;
+use warmq_types::owner_lane::OwnerLane;
 use warmq_types::queue_type::QueueType;
 use warmq_types::retry_tier::RetryTier;
 
@@ -169,6 +170,8 @@ fn amqp_lists_every_queue_and_exchange_and_no_other() {
         topology.submissions_queue(),
         topology.lane_queue(&app, Priority::Normal),
         topology.lane_queue(&app, Priority::Low),
+        topology.overflow_queue(&app, &OwnerLane::parse("low").unwrap()),
+        topology.overflow_queue(&app, &OwnerLane::parse("low.k").unwrap()),
         topology.shared_queue(&app),
         topology.runner_queue(&"r".parse().unwrap(), Epoch(7)),
         topology.dead_queue(&app),
@@ -183,7 +186,11 @@ fn amqp_lists_every_queue_and_exchange_and_no_other() {
     names.extend(RetryTier::ALL.map(|tier| topology.retry_exchange(tier)));
     let names = names.into_iter().map(|name| {
         let name = name.strip_prefix("n.").unwrap();
-        name.replace("a/b", "<app>").replace("r.7", "<id>.<epoch>")
+        let name = name.replace("a/b", "<app>").replace("r.7", "<id>.<epoch>");
+        match name.strip_prefix("overflow.<app>.low") {
+            Some(owner) => format!("overflow.<app>.<lane>{}", owner.replace('k', "<key>")),
+            None => name,
+        }
     });
     let names: BTreeSet<String> = names.collect();
     assert_eq!(listed.map(str::to_owned).collect::<BTreeSet<_>>(), names);

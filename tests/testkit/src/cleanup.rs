@@ -44,6 +44,9 @@ impl Remains {
         let mut queues = base_queues(&topology);
         for app in &apps {
             queues.extend(app_queues(&topology, app));
+            for overflow in store.overflow_queues().all(app).await? {
+                queues.push(topology.overflow_queue(app, &overflow));
+            }
             for runner in store.runners().list(app).await? {
                 queues.push(topology.runner_queue(&runner.id, runner.epoch));
             }

@@ -6,6 +6,7 @@
 //! | `submissions` | queue | all of these, for routers that accept submissions |
 //! | `dispatch` | direct exchange | key = `<app>` or `<app>.low` |
 //! | `jobs.<app>`, `jobs.<app>.low` | queues | the lanes; their consumer is the app's dispatcher |
+//! | `overflow.<app>.<lane>[.<key>]` | queue | jobs of one owner that exceed its share of a lane |
 //! | `shared.<app>` | queue | jobs for any runner of the app |
 //! | `runner.<id>.<epoch>` | queue | one claimed job; returns to `dispatch` if not accepted |
 //! | `retry.<tier>` | fanout exchange, queue | returns messages to `dispatch` after the delay |
@@ -32,10 +33,11 @@ use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind, Queue};
 use uuid::Uuid;
 use warmq_types::ids::{AppId, Epoch, Namespace, RunnerId};
 use warmq_types::job::Priority;
+use warmq_types::owner_lane::OwnerLane;
 use warmq_types::queue_type::QueueType;
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
@@ -176,6 +178,21 @@ impl Topology {
         .await
     }
 
+    /// Declares an overflow queue. Its consumer is the leader, as that of a lane.
+    ///
+    /// # Errors
+    /// The connection broke, or the queue exists with other arguments.
+    pub async fn declare_overflow(
+        &self,
+        channel: &Channel,
+        app: &AppId,
+        jobs: &OwnerLane,
+    ) -> lapin::Result<()> {
+        let queue = self.overflow_queue(app, jobs);
+        let arguments = Arguments::durable(self.queue_type).flag("x-single-active-consumer");
+        self.queue(channel, &queue, arguments).await
+    }
+
     /// Declares the queue of one incarnation of a runner. A job that is not accepted within
     /// `accept_timeout` returns to the dispatcher.
     pub async fn declare_runner(
@@ -265,19 +282,53 @@ impl Topology {
         Ok(())
     }
 
+    /// Deletes an overflow queue whose consumer was cancelled. Returns false if it has a message or
+    /// a consumer.
+    ///
+    /// # Errors
+    /// As false, with classic queues (which closes the channel), or the connection broke.
+    pub async fn delete_overflow(
+        &self,
+        channel: &Channel,
+        app: &AppId,
+        jobs: &OwnerLane,
+    ) -> lapin::Result<bool> {
+        let name = self.overflow_queue(app, jobs);
+        // RabbitMQ does not delete quorum queues conditionally. Only the leader publishes to this
+        // one, so it remains empty between the two calls.
+        let is_conditional = self.queue_type == QueueType::Classic;
+        if !is_conditional {
+            let found = Self::passive(channel, &name).await?;
+            if found.message_count() > 0 || found.consumer_count() > 0 {
+                return Ok(false);
+            }
+        }
+        let options = QueueDeleteOptions {
+            if_empty: is_conditional,
+            if_unused: is_conditional,
+            ..QueueDeleteOptions::default()
+        };
+        channel.queue_delete(name.into(), options).await?;
+        Ok(true)
+    }
+
     /// Returns the number of ready messages in an existing queue.
     ///
     /// # Errors
     /// The queue does not exist (which closes the channel), or the connection broke.
     pub async fn depth(channel: &Channel, queue: &str) -> lapin::Result<u32> {
+        Ok(Self::passive(channel, queue).await?.message_count())
+    }
+
+    /// Looks up an existing queue.
+    async fn passive(channel: &Channel, queue: &str) -> lapin::Result<Queue> {
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
         };
-        let found = channel
+        channel
             .queue_declare(queue.into(), options, FieldTable::default())
-            .await?;
-        Ok(found.message_count())
+            .await
     }
 
     async fn exchange(

@@ -2,6 +2,7 @@
 
 use warmq_types::ids::{AppId, Epoch, Namespace, RunnerId};
 use warmq_types::job::{JobSpec, Priority};
+use warmq_types::owner_lane::OwnerLane;
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
 
@@ -57,6 +58,12 @@ impl Names {
     /// Returns an app's lane.
     pub fn lane_queue(&self, app: &AppId, lane: Priority) -> String {
         self.name(format_args!("jobs.{}", self.lane_key(app, lane)))
+    }
+
+    /// Returns the overflow queue of an owner's jobs in an app's lane. Unambiguous, since an app's
+    /// name contains no dot.
+    pub fn overflow_queue(&self, app: &AppId, jobs: &OwnerLane) -> String {
+        self.name(format_args!("overflow.{app}.{jobs}"))
     }
 
     /// Returns an app's shared queue.
@@ -179,6 +186,11 @@ mod tests {
         assert_eq!(
             names.lane_queue(&app, Priority::Low),
             "test.jobs.warmq/diffusion.low"
+        );
+        let overflow = OwnerLane::parse("low.alice-1").unwrap();
+        assert_eq!(
+            names.overflow_queue(&app, &overflow),
+            "test.overflow.warmq/diffusion.low.alice-1"
         );
         assert_eq!(
             names.runner_queue(&RunnerId::parse("gpu-1").unwrap(), Epoch(7)),
