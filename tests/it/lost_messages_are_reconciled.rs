@@ -139,10 +139,11 @@ async fn a_lost_message_is_found_behind_a_permanent_backlog() {
             normal_passed_ms: passed_ms,
             low_passed_ms: 0,
             shared_empty: true,
+            overflows: Vec::new(),
         };
         store
             .maintenance()
-            .reconcile(&app, job.id, quiet, depths)
+            .reconcile(&app, job.id, quiet, &depths)
             .await
             .unwrap()
     };
@@ -233,11 +234,12 @@ async fn a_job_in_a_retry_tier_is_neither_started_nor_published_early() {
         normal_passed_ms: u64::MAX,
         low_passed_ms: u64::MAX,
         shared_empty: true,
+        overflows: Vec::new(),
     };
     eventually("it is due", TIMEOUT, async || {
         let missed = store
             .maintenance()
-            .reconcile(&app, job.id, Duration::ZERO, nothing_waits);
+            .reconcile(&app, job.id, Duration::ZERO, &nothing_waits);
         let missed = missed.await.unwrap();
         let share = store
             .placement()

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use redis::AsyncCommands;
-use warmq_types::ids::{AppId, Epoch, JobId, RunnerId};
+use warmq_types::ids::{AppId, Epoch, JobId, KeyId, RunnerId};
+use warmq_types::owner_lane::OwnerLane;
 
 use super::{Error, Maintenance, ms};
 
 /// Progress of the broker's queues, at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct QueueDepths {
     /// All messages published to the normal lane before this time have been delivered, Unix ms.
     pub normal_passed_ms: u64,
@@ -16,6 +17,9 @@ pub struct QueueDepths {
     pub low_passed_ms: u64,
     /// Whether the app's shared queue is empty.
     pub shared_empty: bool,
+    /// The overflow queues, each with the time before which all of its messages have been
+    /// delivered, Unix ms.
+    pub overflows: Vec<(OwnerLane, u64)>,
 }
 
 /// Position in the list of waiting jobs, which is read in parts, round after round.
@@ -84,11 +88,10 @@ impl Maintenance<'_> {
         app: &AppId,
         job: JobId,
         quiet: Duration,
-        depths: QueueDepths,
+        depths: &QueueDepths,
     ) -> Result<bool, Error> {
-        Ok(self
-            .scripts
-            .reconcile
+        let mut invocation = self.scripts.reconcile.prepare_invoke();
+        invocation
             .key(self.keys.job(app, job))
             .key(self.keys.queued(app))
             .key(self.keys.lost_runner_jobs(app))
@@ -96,9 +99,13 @@ impl Maintenance<'_> {
             .arg(ms(quiet))
             .arg(depths.normal_passed_ms)
             .arg(depths.low_passed_ms)
-            .arg(u8::from(depths.shared_empty))
-            .invoke_async(&mut self.connection.clone())
-            .await?)
+            .arg(u8::from(depths.shared_empty));
+        for (jobs, passed_ms) in &depths.overflows {
+            let owner = jobs.owner.as_ref().map_or("", KeyId::as_str);
+            invocation.arg(jobs.lane.as_str()).arg(owner).arg(passed_ms);
+        }
+        let mut connection = self.connection.clone();
+        Ok(invocation.invoke_async(&mut connection).await?)
     }
 
     /// Returns the incarnations that ended at least `ago` ago and whose queue may remain.

@@ -83,6 +83,11 @@ impl Keyring {
         self.root.is_some() || self.copy().require_keys
     }
 
+    /// Returns whether there are at least two keys, so that owners share apps.
+    pub fn are_several(&self) -> bool {
+        self.copy().keys.len() + usize::from(self.root.is_some()) > 1
+    }
+
     /// Authenticates the caller of a request with these headers.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
         if !self.require_keys() {

@@ -11,7 +11,7 @@ use warmq_store::{CancellationStream, RunnerEvent, RunnerEvents};
 use warmq_types::ids::JobId;
 
 use super::Dispatcher;
-use super::lanes::{JobDelivery, LaneLimits, Lanes};
+use super::lanes::{JobDelivery, LaneLimits, LaneOutput, Lanes};
 use super::sending::{Destination, PlacedJob, RunnerGone};
 use super::session::{Session, TICK_INTERVAL, ticks};
 use crate::session_error::SessionError;
@@ -163,22 +163,26 @@ impl DispatchLoop<'_> {
                 _ = tick.tick() => {
                     let low = lanes.low_waiting();
                     let mut work = placer.held_work();
-                    if low.is_some() {
-                        work.add_job();
-                    }
-                    reports.report_held(work, |job| low == Some(job) || placer.holds(job));
+                    low.iter().for_each(|_| work.add_job());
+                    reports.report_held(work, |job| low.contains(&job) || placer.holds(job));
                     placer.tick().await?;
+                    // Redis lists them.
+                    if subscriptions.is_some() {
+                        lanes.delete_ended_overflows().await?;
+                    }
                 }
                 () = until(deadline) => {
                     placer.due().await?;
                     reports.wake();
                 }
-                input = lanes.next(unconfirmed) => {
-                    if let Some(delivered) = lanes.read(input).await? {
+                input = lanes.next(unconfirmed) => match lanes.read(input).await? {
+                    Some(LaneOutput::Arrived(delivered)) => {
                         placer.arrived(delivered).await?;
                         reports.wake();
                     }
-                }
+                    Some(LaneOutput::Moved(job)) => placer.placed().push(job),
+                    None => {}
+                },
                 // No input is ready.
                 () = ready(()), if placer.pending() > 0 => placer.execute().await?,
             }

@@ -1,5 +1,7 @@
-//! Consumers of an app's backlog: two lanes and the shared queue, each on a channel of its own.
+//! Consumers of an app's backlog: two lanes, their overflow queues and the shared queue, each on a
+//! channel of its own.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +17,8 @@ use warmq_types::message::{JobMessage, Versioned};
 
 use super::Dispatcher;
 use super::lane_progress::LaneProgress;
-use super::sending::JobSender;
+use super::overflow::{OverflowDelivery, OverflowQueues, Slot};
+use super::sending::{JobSender, PlacedJob};
 use super::session::{Session, SharedConnection, ticks};
 use crate::session_error::SessionError;
 
@@ -32,6 +35,8 @@ pub(super) struct JobDelivery {
     pub(super) delivery: Delivery,
     /// Time of delivery.
     since: Instant,
+    /// Counts it in its lane or overflow queue until it is acknowledged.
+    pub(super) slot: Option<Slot>,
 }
 
 impl JobDelivery {
@@ -66,8 +71,8 @@ pub(super) struct LaneLimits {
     /// Sends that may await their confirm before further jobs are consumed.
     pub(super) max_unconfirmed: usize,
     /// Whether the placer holds jobs and orders both lanes: then the low lane has the same
-    /// prefetch, and the shared queue is consumed as well. Otherwise one low-priority job at a time
-    /// waits here until the shared queue is empty.
+    /// prefetch, the shared queue is consumed as well, and jobs may move to overflow queues.
+    /// Otherwise one low-priority job per queue waits here until the shared queue is empty.
     pub(super) placer_holds: bool,
 }
 
@@ -83,12 +88,21 @@ impl LaneLimits {
 /// An input of [`Lanes`], not decoded yet.
 pub(super) enum LaneInput {
     /// A delivery for the placer.
-    Lane(Option<lapin::Result<Delivery>>),
+    Lane(Priority, Option<lapin::Result<Delivery>>),
     /// A delivery of the low lane that waits here.
     LowLane(Option<lapin::Result<Delivery>>),
     Shared(Option<lapin::Result<Delivery>>),
-    /// The waiting low-priority job must be checked.
+    Overflow(OverflowDelivery),
+    /// The waiting low-priority jobs must be checked.
     CheckLow,
+}
+
+/// What [`Lanes`] release.
+pub(super) enum LaneOutput {
+    /// A job for the placer.
+    Arrived(JobDelivery),
+    /// A job on its way to an overflow queue.
+    Moved(PlacedJob),
 }
 
 /// The consumers of a session.
@@ -102,7 +116,8 @@ pub(super) struct Lanes<'a> {
     normal: Consumer,
     low: Consumer,
     shared: Option<Consumer>,
-    low_waiting: Option<JobDelivery>,
+    overflow: OverflowQueues<'a>,
+    low_waiting: VecDeque<JobDelivery>,
     low_check: Interval,
 }
 
@@ -143,7 +158,8 @@ impl<'a> Lanes<'a> {
             normal,
             low,
             shared: shared_queue,
-            low_waiting: None,
+            overflow: OverflowQueues::open(dispatcher, session, limits).await?,
+            low_waiting: VecDeque::new(),
             low_check: ticks(LOW_LANE_INTERVAL),
         })
     }
@@ -156,63 +172,104 @@ impl<'a> Lanes<'a> {
         tokio::select! {
             biased;
             delivery = next_of(self.shared.as_mut()), if has_room => LaneInput::Shared(delivery),
-            delivery = self.normal.next(), if has_room => LaneInput::Lane(delivery),
+            // Before the lanes, whose jobs are younger: these are as many as were sent meanwhile.
+            Some(delivery) = self.overflow.next(), if has_room => LaneInput::Overflow(delivery),
+            delivery = self.normal.next(), if has_room => {
+                LaneInput::Lane(Priority::Normal, delivery)
+            }
             // Prefetch is 1 if it waits; polling while a job waits detects a closed channel.
             delivery = self.low.next(), if has_room || low_waits => match low_waits {
                 true => LaneInput::LowLane(delivery),
-                false => LaneInput::Lane(delivery),
+                false => LaneInput::Lane(Priority::Low, delivery),
             },
-            _ = self.low_check.tick(), if self.low_waiting.is_some() && unconfirmed == 0 => {
+            _ = self.low_check.tick(), if !self.low_waiting.is_empty() && unconfirmed == 0 => {
                 LaneInput::CheckLow
             }
             else => pending().await,
         }
     }
 
-    /// Returns the job that an input releases to the placer, if any.
+    /// Returns the job that an input releases, if any.
     pub(super) async fn read(
         &mut self,
         input: LaneInput,
-    ) -> Result<Option<JobDelivery>, SessionError> {
-        match input {
-            LaneInput::Lane(delivery) => self.decode_of_lane(delivery).await,
+    ) -> Result<Option<LaneOutput>, SessionError> {
+        let arrived = match input {
+            LaneInput::Lane(lane, delivery) => {
+                let Some(delivered) = self.decode_of_lane(delivery).await? else {
+                    return Ok(None);
+                };
+                return self.overflow.admit(lane, delivered).await.map(Some);
+            }
             LaneInput::LowLane(delivery) => {
-                self.low_waiting = self.decode_of_lane(delivery).await?;
-                Ok(None)
+                self.low_waiting
+                    .extend(self.decode_of_lane(delivery).await?);
+                None
             }
             // Its jobs are of any age, so they do not count as progress of a lane.
             LaneInput::Shared(delivery) => {
                 self.progress.note_shared();
-                self.decode(delivery).await
+                self.decode(delivery).await?
             }
-            LaneInput::CheckLow => self.release_low().await,
-        }
+            LaneInput::Overflow(delivery) => self.read_overflow(delivery).await?,
+            LaneInput::CheckLow => self.release_low().await?,
+        };
+        Ok(arrived.map(LaneOutput::Arrived))
     }
 
-    /// Returns the low-priority job that waits here.
-    pub(super) fn low_waiting(&self) -> Option<JobId> {
-        Some(self.low_waiting.as_ref()?.job.id)
+    /// Returns the low-priority jobs that wait here.
+    pub(super) fn low_waiting(&self) -> Vec<JobId> {
+        let waiting = self.low_waiting.iter();
+        waiting.map(|delivered| delivered.job.id).collect()
     }
 
     /// Removes this job if it waits here.
     pub(super) fn take_low(&mut self, job: JobId) -> Option<JobDelivery> {
-        self.low_waiting
-            .take_if(|delivered| delivered.job.id == job)
+        let mut waiting = self.low_waiting.iter();
+        let index = waiting.position(|delivered| delivered.job.id == job)?;
+        self.low_waiting.remove(index)
     }
 
-    /// Releases the waiting low-priority job once the shared queue is empty. A job that waited for
-    /// `longest_held` returns to its lane before the broker's `consumer_timeout`.
+    /// Deletes the overflow queues that have ended; called every second.
+    pub(super) async fn delete_ended_overflows(&mut self) -> Result<(), SessionError> {
+        self.overflow.delete_ended().await
+    }
+
+    /// Releases a waiting low-priority job once the shared queue is empty. A job that waited for
+    /// `longest_held` returns to its queue before the broker's `consumer_timeout`.
     async fn release_low(&mut self) -> Result<Option<JobDelivery>, SessionError> {
         let queue = self.sender.topology.shared_queue(self.sender.app);
         if Topology::depth(self.channel, &queue).await? == 0 {
-            return Ok(self.low_waiting.take());
+            return Ok(self.low_waiting.pop_front());
         }
         let longest = self.longest_held;
-        if let Some(old) = (self.low_waiting).take_if(|delivered| delivered.is_older_than(longest))
+        let is_old = |first: &JobDelivery| first.is_older_than(longest);
+        while self.low_waiting.front().is_some_and(is_old)
+            && let Some(old) = self.low_waiting.pop_front()
         {
             old.return_to_lane().await?;
         }
         Ok(None)
+    }
+
+    async fn read_overflow(
+        &mut self,
+        delivered: OverflowDelivery,
+    ) -> Result<Option<JobDelivery>, SessionError> {
+        let Some((jobs, delivery)) = self.overflow.current(delivered) else {
+            return Ok(None);
+        };
+        let Some(mut delivered) = self.decode(delivery).await? else {
+            return Ok(None);
+        };
+        self.progress.note_overflow(&jobs, &delivered.job);
+        let waits = jobs.lane == Priority::Low && !self.limits.placer_holds;
+        delivered.slot = Some(self.overflow.enter(jobs));
+        if waits {
+            self.low_waiting.push_back(delivered);
+            return Ok(None);
+        }
+        Ok(Some(delivered))
     }
 
     async fn decode_of_lane(
@@ -240,6 +297,7 @@ impl<'a> Lanes<'a> {
                     avoid,
                     delivery,
                     since: Instant::now(),
+                    slot: None,
                 }))
             }
             Err(error) => {
@@ -264,7 +322,11 @@ async fn next_of(consumer: Option<&mut Consumer>) -> Option<lapin::Result<Delive
     }
 }
 
-async fn channel(connection: &SharedConnection, prefetch: u16) -> Result<Channel, SessionError> {
+/// Opens a channel for a consumer.
+pub(super) async fn channel(
+    connection: &SharedConnection,
+    prefetch: u16,
+) -> Result<Channel, SessionError> {
     let channel = connection.create_channel().await?;
     consumer::limit(&channel, prefetch).await?;
     Ok(channel)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warmq_process::retry;
+use warmq_types::owner_lane::OwnerLane;
 use warmq_types::policy_name::PolicyName;
 
 use super::session::Session;
@@ -123,6 +124,7 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
             (shared.store.leadership())
                 .record_policy(app, config.policy)
                 .await?;
+            list_overflow_queues(dispatcher).await?;
             let placing = async {
                 match config.policy {
                     PolicyName::Warm => warm::run(dispatcher, &session, &until).await,
@@ -153,6 +155,25 @@ async fn dispatch(dispatcher: &Dispatcher, stop: &CancellationToken) -> Result<(
         ended.inspect_err(|broken| shared.limits.note(broken))?;
     }
     Ok(())
+}
+
+/// Combines the overflow queues that Redis lists with those of earlier sessions, which Redis may
+/// have lost.
+async fn list_overflow_queues(dispatcher: &Dispatcher) -> Result<(), warmq_store::Error> {
+    let Dispatcher {
+        shared,
+        app,
+        lane_progress,
+        ..
+    } = dispatcher;
+    let listed = shared.store.overflow_queues();
+    for queue in listed.all(app).await? {
+        lane_progress.begin_overflow(queue);
+    }
+    let known: Vec<OwnerLane> = (lane_progress.overflows().into_iter())
+        .map(|(queue, _)| queue)
+        .collect();
+    listed.add(app, &known).await
 }
 
 async fn end(leadership: &mut Option<Leadership>) {

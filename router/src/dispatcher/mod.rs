@@ -9,6 +9,9 @@
 //!                      └─> without_redis; fal without a match ─> sending ─> shared.<app>
 //! ```
 //!
+//! `overflow` moves jobs of an owner that fills a lane to a queue of their own, which the lanes
+//! consume as well.
+//!
 //! Beside the loop, `maintenance` and `reconcile` look after lost runners, jobs and messages, and
 //! `scaling` after the number of runners.
 
@@ -21,6 +24,7 @@ mod lanes;
 mod leadership;
 mod loop_reports;
 mod maintenance;
+mod overflow;
 mod pending_work;
 mod quarantine;
 mod reconcile;

@@ -92,7 +92,7 @@ impl Reconciler<'_> {
             return Ok(());
         }
         let depths = self.depths().await?;
-        let lost = stream::iter(silent).map(|id| self.is_lost(id, depths));
+        let lost = stream::iter(silent).map(|id| self.is_lost(id, &depths));
         let lost: Vec<Option<JobId>> = lost
             .buffer_unordered(MAX_CONCURRENT_JOBS)
             .try_collect()
@@ -103,7 +103,7 @@ impl Reconciler<'_> {
     }
 
     /// Returns the job if its message must be republished.
-    async fn is_lost(self, id: JobId, depths: QueueDepths) -> Result<Option<JobId>, SessionError> {
+    async fn is_lost(self, id: JobId, depths: &QueueDepths) -> Result<Option<JobId>, SessionError> {
         let is_lost = (self.store.maintenance())
             .reconcile(self.app, id, self.reconcile_after, depths)
             .await;
@@ -129,6 +129,8 @@ impl Reconciler<'_> {
             low_passed_ms: self.passed_ms(Priority::Low, now_ms).await?,
             shared_empty: self.lane_progress.shared_is_quiet(self.reconcile_after)
                 && self.depth(&shared_queue).await? == 0,
+            // One that is empty ends within seconds.
+            overflows: self.lane_progress.overflows(),
         })
     }
 

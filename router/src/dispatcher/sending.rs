@@ -2,10 +2,13 @@
 
 use std::time::SystemTime;
 
-use warmq_broker::{DeadLetter, Message, PublishError, Publisher, Topology, acknowledgement};
+use warmq_broker::{
+    DeadLetter, Message, PublishError, Publisher, Topology, acknowledgement, has_returned,
+};
 use warmq_traces::{Parent, SpanKind, Traces};
 use warmq_types::ids::{AppId, Epoch, RunnerId};
 use warmq_types::message::{FailureHistory, JobMessage, Versioned};
+use warmq_types::owner_lane::OwnerLane;
 use warmq_types::retry_tier::RetryTier;
 
 use super::lanes::JobDelivery;
@@ -27,6 +30,8 @@ pub(super) enum Destination {
     Runner(RunnerId, Epoch),
     /// The app's shared queue.
     Shared,
+    /// The overflow queue of its owner in its lane: further jobs of that owner would fill the lane.
+    Overflow(OwnerLane),
     /// A retry tier: another runner, perhaps a dead one, holds the job's lease. Never dropped,
     /// since it may be the only copy.
     Parked(RetryTier),
@@ -86,7 +91,10 @@ impl JobSender<'_> {
         let queue = match to {
             Destination::Runner(runner, epoch) => self.topology.runner_queue(runner, *epoch),
             Destination::Shared => self.topology.shared_queue(self.app),
-            Destination::Parked(_) | Destination::NextAttempt(..) | Destination::Discard => return,
+            Destination::Overflow(_)
+            | Destination::Parked(_)
+            | Destination::NextAttempt(..)
+            | Destination::Discard => return,
         };
         let parent = Parent::of(&delivered.job);
         let mut hold =
@@ -108,6 +116,7 @@ impl JobSender<'_> {
                 (String::new(), topology.runner_queue(runner, *epoch))
             }
             Destination::Shared => (String::new(), topology.shared_queue(self.app)),
+            Destination::Overflow(jobs) => (String::new(), topology.overflow_queue(self.app, jobs)),
             Destination::Parked(tier) | Destination::NextAttempt(tier, _) => (
                 topology.retry_exchange(*tier),
                 topology.lane_key(self.app, delivered.job.priority),
@@ -130,6 +139,9 @@ impl JobSender<'_> {
             transient: matches!(to, Destination::Runner(..)),
             ..Message::new(body)
         };
+        if matches!(to, Destination::Overflow(_)) && has_returned(&delivered.delivery) {
+            message = message.returned();
+        }
         match self.publisher.publish(&exchange, &key, &message).await {
             // The broker accepted this size before; the record has the failures as well.
             Err(error) if error.is_unacceptable() && message.body != *original => {
