@@ -1,5 +1,6 @@
 //! What users rely on, one file per claim. Every test has its own namespace on the real servers.
 
+mod a_backlog_hides_no_other_key;
 mod amqp_submissions;
 mod architecture;
 mod bad_input_gets_a_clear_error;
