@@ -42,7 +42,7 @@ fuzz: setup-test ## fuzzes the HTTP API by its OpenAPI document; ARGS="--seed 7 
 	target/debug/warmq-fuzz $(ARGS)
 
 # Tools that are missing are installed in CI (CI=true); elsewhere their checks are skipped.
-lint: ## rustfmt, clippy, shellcheck, promtool, hadolint, compose files, cargo-deny
+lint: ## rustfmt, clippy, shellcheck, promtool, hadolint, compose files, Helm chart, cargo-deny
 	@deploy/setup.sh build $(if $(CI),lint)
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo 'lint: rustfmt is missing: rustup component add rustfmt'; exit 1; }
 	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo 'lint: clippy is missing: rustup component add clippy'; exit 1; }
@@ -54,6 +54,9 @@ lint: ## rustfmt, clippy, shellcheck, promtool, hadolint, compose files, cargo-d
 	else echo 'lint: NOT CHECKED: alert rules (no promtool; `deploy/setup.sh lint` installs it)'; fi
 	@if [ -x .venv-lint/bin/hadolint ]; then .venv-lint/bin/hadolint --ignore DL3008 deploy/*.Dockerfile && .venv-lint/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose*.yaml; \
 	else echo 'lint: NOT CHECKED: Dockerfiles, compose files (no .venv-lint; `deploy/setup.sh lint` creates it)'; fi
+	@helm=.venv-lint/bin/helm; [ -x $$helm ] || helm=$$(command -v helm); \
+	if [ -n "$$helm" ] && .venv-lint/bin/python -c 'import tomllib, kubernetes_validate, cloudcoil.models.keda' 2>/dev/null; then .venv-lint/bin/python deploy/check-chart.py "$$helm"; \
+	else echo 'lint: NOT CHECKED: Helm chart (no Helm, or no .venv-lint with Python 3.11; `deploy/setup.sh lint` installs them)'; fi
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; \
 	else echo 'lint: NOT CHECKED: licences and advisories (no cargo-deny; `deploy/setup.sh lint` installs it)'; fi
 

