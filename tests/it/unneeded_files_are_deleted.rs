@@ -120,3 +120,38 @@ async fn in_a_storage_that_another_installation_uses_nothing_is_deleted() {
         .await;
     system.cleanup().await;
 }
+
+#[tokio::test]
+async fn the_oldest_files_of_ended_jobs_go_above_the_size_bound_of_an_app() {
+    let config = format!(
+        "cleanup_interval = '1s'\n[apps.'{TIMED}']\nkeep_files = 'forever'\nmax_files = '20B'"
+    );
+    let system = System::with_config(&config).await;
+    let storage = storage(&system);
+    let _worker = system.timed_worker("a").await;
+    let ended = system.submit("m", 1).await;
+    system.succeeded(ended).await;
+    let running = system.submit("m", 60_000).await;
+    let requested = JobId::generate();
+    let retention = system.testbed.store().file_retention();
+    let folder = format!("{TIMED}/{requested}");
+    retention.keep(&folder, 3600).await.unwrap();
+    // 7 bytes each: two of these exceed the bound with those that stay.
+    let write = |job: JobId, age| write(&storage, &format!("{TIMED}/{job}/1/0.png"), age);
+    let stay = [
+        write(running, 9 * DAY),
+        write(requested, 8 * DAY),
+        write(JobId::generate(), HOUR / 2),
+        write(JobId::generate(), HOUR / 3),
+    ];
+    let go = [write(ended, 3 * HOUR), write(JobId::generate(), 2 * HOUR)];
+    system
+        .until("the oldest files are deleted", TIMEOUT, async || {
+            go.iter().all(|path| !path.exists()).then_some(())
+        })
+        .await;
+    for path in stay {
+        assert!(path.exists(), "{}", path.display());
+    }
+    system.cleanup().await;
+}

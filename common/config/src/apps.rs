@@ -10,6 +10,7 @@ use warmq_types::job::MAX_ATTEMPTS;
 use warmq_types::policy_name::PolicyName;
 
 use super::scaling::{ScalingConfig, ScalingSettings};
+use super::size::ByteSize;
 use super::{DurationSetting, KeepFor, SettingPath, Settings};
 
 /// Minimum retention of records: parked copies and redeliveries of a job arrive earlier.
@@ -61,6 +62,9 @@ pub struct AppConfig {
     pub retention: Duration,
     /// How long files of its jobs are kept beyond their records, from their creation on.
     pub keep_files: KeepFor,
+    /// Total size of the files of its jobs above which the oldest ones are deleted, bytes; unlimited
+    /// if unset.
+    pub max_files: Option<ByteSize>,
     /// Submissions are refused while this many jobs wait; unlimited if unset.
     pub max_queue_length: Option<u64>,
     /// Cost of a job in a unit of the operator's, for conditions of routes; 0 if unset.
@@ -85,6 +89,7 @@ impl Default for AppConfig {
             prior_load: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3600),
             keep_files: KeepFor::Time(Duration::ZERO),
+            max_files: None,
             max_queue_length: None,
             cost: 0.0,
             wait_for_model: None,
@@ -181,6 +186,7 @@ fn read_app(settings: &mut Settings, path: &SettingPath, entry: toml::Table) -> 
             "prior_load" => positive_time(&value).map(|time| config.prior_load = time),
             "retention" => retention(&value).map(|time| config.retention = time),
             "keep_files" => text(&value).map(|keep| config.keep_files = keep),
+            "max_files" => text(&value).map(|size| config.max_files = Some(size)),
             "max_queue_length" => length(&value).map(|most| config.max_queue_length = Some(most)),
             "wait_for_model" => {
                 positive_time(&value).map(|time| config.wait_for_model = Some(time))

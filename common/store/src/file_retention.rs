@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use warmq_types::ids::JobId;
+use warmq_types::ids::{AppId, JobId};
+use warmq_types::state::JobState;
 
 use super::{Error, FileRetention, ms};
 
@@ -46,5 +47,34 @@ impl FileRetention<'_> {
             false => pipe.query_async(&mut self.connection.clone()).await?,
         };
         Ok(found.into_iter().map(|keys| keys > 0).collect())
+    }
+
+    /// Returns, for each job of an app, whether its files may be deleted: it ended, or its record
+    /// expired, and they are not kept.
+    pub async fn may_go(self, app: &AppId, jobs: &[JobId]) -> Result<Vec<bool>, Error> {
+        let mut pipe = redis::pipe();
+        for job in jobs {
+            pipe.exists(self.keys.kept_files(&format!("{app}/{job}")))
+                .hget(self.keys.job(app, *job), "state");
+        }
+        let found: Vec<(bool, Option<String>)> = match jobs.is_empty() {
+            true => Vec::new(),
+            false => {
+                let flat: Vec<redis::Value> =
+                    pipe.query_async(&mut self.connection.clone()).await?;
+                let pairs = flat.chunks_exact(2).map(|pair| {
+                    let kept = redis::from_redis_value(pair[0].clone())?;
+                    Ok((kept, redis::from_redis_value(pair[1].clone())?))
+                });
+                let pairs: Result<_, redis::ParsingError> = pairs.collect();
+                pairs.map_err(redis::RedisError::from)?
+            }
+        };
+        // The state of another version does not end here.
+        let has_ended = |state: &str| state.parse::<JobState>().is_ok_and(JobState::is_terminal);
+        let may_go = found
+            .into_iter()
+            .map(|(is_kept, state)| !is_kept && state.as_deref().is_none_or(has_ended));
+        Ok(may_go.collect())
     }
 }

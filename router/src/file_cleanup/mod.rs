@@ -1,9 +1,11 @@
-//! Deletes files that nothing refers to any more: of expired jobs, old uploads, abandoned parts.
+//! Deletes files that nothing refers to any more: of expired jobs, old uploads, abandoned parts; and
+//! the oldest ones of an app above its size bound.
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | `owner` | the owner of a file, by its key; pure |
 //! | `rule` | the age from which a file may be deleted; pure |
+//! | `size_bound` | the files above the size bound of their app; pure |
 //! | `installation` | whether others use the storage, too |
 //!
 //! A cleanup lists the storage. Files that are old enough are deleted unless Redis knows their job,
@@ -12,6 +14,7 @@
 mod installation;
 mod owner;
 mod rule;
+mod size_bound;
 
 use std::time::{Duration, SystemTime};
 
@@ -21,10 +24,12 @@ use warmq_config::KeepFor;
 use warmq_objects::{ListedFile, ObjectStorage};
 use warmq_process::retry;
 use warmq_store::{Secret, Store};
+use warmq_types::ids::{AppId, JobId};
 
 use crate::apps::AppDirectory;
 use installation::Others;
 use owner::Owner;
+use size_bound::FileSizes;
 
 /// Interval at which a router checks whether a cleanup is due.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -80,7 +85,7 @@ impl FileCleanup {
                 cleaned = self.clean_up() => match cleaned {
                     Ok(Deleted { files: 0, .. }) => tracing::debug!("no files to delete"),
                     Ok(Deleted { files, bytes }) => {
-                        tracing::info!(files, bytes, "deleted files that nothing refers to");
+                        tracing::info!(files, bytes, "deleted files that are not needed");
                     }
                     Err(error) => {
                         tracing::warn!(%error, "no files were deleted; the next cleanup tries again");
@@ -98,9 +103,18 @@ impl FileCleanup {
             return Err(Error::NotAlone(refusal));
         }
         let (mut deleted, mut batch) = (Deleted::default(), Vec::new());
+        let mut sizes = FileSizes::default();
         let mut files = self.storage.list("");
         while let Some(file) = files.try_next().await? {
-            if let Some(owner) = self.old_files_owner(&file) {
+            let Some(owner) = Owner::of(&file.key) else {
+                continue;
+            };
+            if let Owner::Job(app, _) = &owner
+                && self.apps.config(app).max_files.is_some()
+            {
+                sizes.add(app.clone(), file.modified, file.bytes);
+            }
+            if self.is_old(&file, &owner) {
                 batch.push((file, owner));
             }
             if batch.len() == BATCH {
@@ -109,14 +123,61 @@ impl FileCleanup {
             }
         }
         self.delete_unneeded(batch, &mut deleted).await?;
+        let max_bytes = |app: &AppId| Some(self.apps.config(app).max_files?.0);
+        for (app, until) in sizes.excess(max_bytes) {
+            self.delete_excess(&app, until, &mut deleted).await?;
+        }
         Ok(deleted)
     }
 
-    /// Returns the owner of a file that is old enough to be deleted.
-    fn old_files_owner(&self, file: &ListedFile) -> Option<Owner> {
-        let owner = Owner::of(&file.key)?;
-        let age = SystemTime::now().duration_since(file.modified).ok()?;
-        rule::is_old(&owner, age, self.keep_uploads, |app| self.apps.config(app)).then_some(owner)
+    /// Deletes the files of ended jobs of an app that were modified before `until`.
+    async fn delete_excess(
+        &self,
+        app: &AppId,
+        until: SystemTime,
+        deleted: &mut Deleted,
+    ) -> Result<(), Error> {
+        let until = until.min(SystemTime::now() - rule::MIN_AGE);
+        let mut files = self.storage.list(app.as_str());
+        let mut batch = Vec::new();
+        while let Some(file) = files.try_next().await? {
+            if file.modified >= until {
+                continue;
+            }
+            if let Some(Owner::Job(_, job)) = Owner::of(&file.key) {
+                batch.push((file, job));
+            }
+            if batch.len() == BATCH {
+                self.delete_of_ended(app, std::mem::take(&mut batch), deleted)
+                    .await?;
+            }
+        }
+        self.delete_of_ended(app, batch, deleted).await
+    }
+
+    /// Deletes the files of the jobs that have ended and whose submitters requested no lifetime.
+    async fn delete_of_ended(
+        &self,
+        app: &AppId,
+        batch: Vec<(ListedFile, JobId)>,
+        deleted: &mut Deleted,
+    ) -> Result<(), Error> {
+        let jobs: Vec<JobId> = batch.iter().map(|(_, job)| *job).collect();
+        let may_go = self.store.file_retention().may_go(app, &jobs).await?;
+        for ((file, _), may_go) in batch.into_iter().zip(may_go) {
+            if may_go {
+                self.delete(&file, deleted).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a file is old enough to be deleted.
+    fn is_old(&self, file: &ListedFile, owner: &Owner) -> bool {
+        let age = SystemTime::now().duration_since(file.modified);
+        age.is_ok_and(|age| {
+            rule::is_old(owner, age, self.keep_uploads, |app| self.apps.config(app))
+        })
     }
 
     async fn delete_unneeded(
@@ -135,15 +196,19 @@ impl FileCleanup {
             if is_needed {
                 continue;
             }
-            match self.storage.delete(&file.key).await {
-                Ok(()) => {
-                    deleted.files += 1;
-                    deleted.bytes += file.bytes;
-                }
-                // Another process deleted it, or the storage refuses: the next cleanup finds it.
-                Err(error) => tracing::debug!(key = file.key, %error, "could not delete a file"),
-            }
+            self.delete(&file, deleted).await;
         }
         Ok(())
+    }
+
+    async fn delete(&self, file: &ListedFile, deleted: &mut Deleted) {
+        match self.storage.delete(&file.key).await {
+            Ok(()) => {
+                deleted.files += 1;
+                deleted.bytes += file.bytes;
+            }
+            // Another process deleted it, or the storage refuses: the next cleanup finds it.
+            Err(error) => tracing::debug!(key = file.key, %error, "could not delete a file"),
+        }
     }
 }

@@ -7,8 +7,9 @@ use warmq_types::ids::AppId;
 
 use super::owner::Owner;
 
-/// Files of jobs without a record are kept for this long: an outage of Redis may delay records.
-const MIN_AGE: Duration = Duration::from_secs(3600);
+/// Files of jobs are kept for this long: an outage of Redis may delay records, and results are
+/// fetched.
+pub(super) const MIN_AGE: Duration = Duration::from_secs(3600);
 
 /// The same for inputs: a message in RabbitMQ may outlive the record of its job, and a dead letter
 /// may be redriven late.
