@@ -40,7 +40,7 @@ enum Check {
 }
 
 /// Every block: its document, the beginning of its first line, and its check.
-const BLOCKS: [(&str, &str, Check); 21] = [
+const BLOCKS: [(&str, &str, Check); 22] = [
     (
         "README.md",
         "make demo",
@@ -67,6 +67,11 @@ const BLOCKS: [(&str, &str, Check); 21] = [
     ("docs/routes-and-flows.md", "[apps.", Config),
     ("docs/routes-and-flows.md", "warmq routes check", Shell),
     ("docs/configuration.md", "namespace", Config),
+    (
+        "docs/operations.md",
+        "kubectl",
+        NotRun("it needs a Kubernetes cluster"),
+    ),
     ("docs/security.md", "export WARMQ_KEY", Keys),
     ("docs/models-and-engines.md", "curl", Shell),
     ("docs/models-and-engines.md", "warmq-worker models", Shell),
