@@ -227,3 +227,11 @@ async fn without_a_hook_the_number_is_shown_and_no_runner_is_drained() {
     assert_eq!(app["scaling"]["now"], json!({"wanted": 0}));
     system.cleanup().await;
 }
+
+#[tokio::test]
+async fn of_an_app_without_runners_and_jobs_the_minimum_is_shown() {
+    let system = System::with_config(&format!("[apps.'{TIMED}']\nmin = 1\nmax = 3")).await;
+    let app = system.get(&format!("/v1/apps/{TIMED}")).await.body;
+    assert_eq!(app["scaling"]["now"], json!({"wanted": 1}));
+    system.cleanup().await;
+}

@@ -62,8 +62,7 @@ pub struct AppConfig {
     pub retention: Duration,
     /// How long files of its jobs are kept beyond their records, from their creation on.
     pub keep_files: KeepFor,
-    /// Total size of the files of its jobs above which the oldest ones are deleted, bytes; unlimited
-    /// if unset.
+    /// Total size of its jobs' files above which the oldest ones are deleted; unlimited if unset.
     pub max_files: Option<ByteSize>,
     /// Submissions are refused while this many jobs wait; unlimited if unset.
     pub max_queue_length: Option<u64>,

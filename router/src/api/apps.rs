@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use warmq_config::ScalingConfig;
 use warmq_types::hint::Hint;
 use warmq_types::http::{App, Apps, Route};
 use warmq_types::ids::AppId;
@@ -79,7 +80,8 @@ struct ScalingDetails {
     keep_alive_ms: u64,
     /// Time in which the waiting jobs are to be worked off, ms.
     scale_target_ms: u64,
-    /// What the app's leader decided; null without a leader, and for a key that does not watch.
+    /// What the app's leader decided, or, of an app without runners and jobs, which has none, its
+    /// minimum; null until a new leader has decided, and for a key that does not watch.
     #[schema(required)]
     now: Option<ScalingState>,
 }
@@ -169,7 +171,7 @@ async fn show(
             keep_alive_ms: ms(scaling.keep_alive),
             scale_target_ms: ms(scaling.target),
             now: match caller.may(Right::Watch) {
-                Ok(()) => api.store.scaling().read(&id).await?,
+                Ok(()) => scaling_now(&api, &id, &scaling).await?,
                 Err(_) => None,
             },
         }),
@@ -188,5 +190,23 @@ async fn show(
         models: models.map(|models| models.into_iter().collect()),
         input_schema: api.store.published().schema(&id).await?,
         app: id,
+    }))
+}
+
+/// Returns what the app's leader wants and observes. An app that is not in use has no leader: it
+/// needs its minimum of runners.
+async fn scaling_now(
+    api: &Api,
+    app: &AppId,
+    config: &ScalingConfig,
+) -> Result<Option<ScalingState>, ApiError> {
+    if let Some(now) = api.store.scaling().read(app).await? {
+        return Ok(Some(now));
+    }
+    let apps = std::slice::from_ref(app);
+    let is_idle = api.store.apps_in_use().in_use(apps).await?.is_empty();
+    Ok(is_idle.then(|| ScalingState {
+        wanted: config.min.into(),
+        hook_error: None,
     }))
 }

@@ -1,4 +1,4 @@
-//! Deletes files that nothing refers to any more: of expired jobs, old uploads, abandoned parts; and
+//! Deletes files that nothing refers to any more (of expired jobs, old uploads, abandoned parts) and
 //! the oldest ones of an app above its size bound.
 //!
 //! | module | what it does |
