@@ -1,5 +1,5 @@
-//! Deletes files that nothing refers to any more (of expired jobs, old uploads, abandoned parts) and
-//! the oldest ones of an app above its size bound.
+//! Deletes files that nothing refers to (of expired jobs, old uploads, abandoned parts) and the
+//! oldest ones of an app above its size bound.
 //!
 //! | module | what it does |
 //! | --- | --- |

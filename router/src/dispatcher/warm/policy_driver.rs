@@ -267,11 +267,11 @@ impl<'a> PolicyDriver<'a> {
                 let mut events = self
                     .tracker
                     .state(now, is_idle, policy_idle, &mut self.hints);
-                if let Some(Event::Found(found)) = events.last_mut() {
-                    if let Some((owner, terms)) = self.owner_on(&runner).await? {
-                        found.owner = Some(owner);
-                        events.splice(0..0, terms.map(Event::Terms));
-                    }
+                if let Some(Event::Found(found)) = events.last_mut()
+                    && let Some((owner, terms)) = self.owner_on(&runner).await?
+                {
+                    found.owner = Some(owner);
+                    events.splice(0..0, terms.map(Event::Terms));
                 }
                 self.apply_all(events).await?;
             }
