@@ -68,23 +68,27 @@ impl ApiKeys<'_> {
         }
     }
 
-    /// Replaces the limits of a key; of concurrent calls the last one counts. Returns the key,
-    /// `None` if it does not exist or is revoked meanwhile.
+    /// Replaces the limits of a key, except those of a newer build; of concurrent calls the last
+    /// one counts. Returns the key, `None` if it does not exist or is revoked meanwhile.
     ///
     /// # Errors
     /// Redis is unreachable, or the key was written by another version.
     pub async fn set_limits(self, id: &KeyId, limits: Limits) -> Result<Option<StoredKey>, Error> {
-        let Some(mut key) = self.get(id).await? else {
+        let keys = self.keys.api_keys();
+        let stored: Option<String> = self.connection.clone().hget(&keys, id.as_str()).await?;
+        let Some(stored) = stored else {
             return Ok(None);
         };
         // The other fields of a key never change, so none is lost by writing all of it.
-        key.key.limits = limits;
+        let changed = StoredKey::with_limits(&stored, &limits)
+            .map_err(|error| Error::damaged(&format!("{keys}, {id}"), error))?;
+        let key = read(&keys, id.as_str(), &changed)?;
         let answer: String = self
             .scripts
             .replace_api_key
-            .key(self.keys.api_keys())
+            .key(&keys)
             .arg(id.as_str())
-            .arg(json(&key))
+            .arg(changed)
             .invoke_async(&mut self.connection.clone())
             .await?;
         match answer.as_str() {

@@ -9,6 +9,7 @@ use warmq_types::ids::{AppId, JobId, RunnerId};
 use warmq_types::job::Progress;
 use warmq_types::state::JobState;
 
+use super::record::if_known;
 use super::{Error, JobLog};
 
 /// A line of a job's log.
@@ -110,7 +111,7 @@ impl JobLog<'_> {
         };
         Ok(Some(JobSnapshot {
             state: (state.parse()).map_err(|error| Error::damaged(&key, error))?,
-            progress: read(&key, progress)?,
+            progress: read(&key, progress)?.and_then(if_known),
             flow: read(&key, flow)?,
             queue_position,
             log: lines(&log, &entries)?,

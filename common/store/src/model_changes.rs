@@ -53,7 +53,7 @@ impl ModelChanges<'_> {
             .invoke_async(&mut self.connection.clone())
             .await?;
         change
-            .map(|text| serde_json::from_str(&text).map_err(|error| Error::damaged(&key, error)))
+            .map(|text| ModelChange::from_queue(&text).map_err(|error| Error::damaged(&key, error)))
             .transpose()
     }
 

@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
+use serde_json::Value;
 use warmq_types::ids::{AppId, Fence, JobId};
 use warmq_types::job::{JobRecord, JobSpec, MAX_ATTEMPTS, Priority};
+use warmq_types::unknown::UnknownFields;
 
 /// Serializes a value that cannot fail (string keys, no I/O).
 pub(super) fn json(value: &impl Serialize) -> String {
@@ -67,7 +68,7 @@ pub(super) fn record(
         path: text("path").unwrap_or_default().to_owned(),
         owner: parsed(fields, "owner")?,
         hint: parsed(fields, "hint")?,
-        hint_source: from_json(fields, "hint_source")?,
+        hint_source: known(fields, "hint_source")?,
         priority: text("priority")
             .and_then(Priority::parse)
             .unwrap_or_default(),
@@ -86,6 +87,7 @@ pub(super) fn record(
         route: from_json(fields, "route")?.unwrap_or_default(),
         step_of: from_json(fields, "step_of")?,
         trace: parsed(fields, "trace")?,
+        unknown: UnknownFields::new(),
     };
     Ok(JobRecord {
         spec,
@@ -98,9 +100,9 @@ pub(super) fn record(
         runner: parsed(fields, "runner")?,
         lost_runners: from_json(fields, "lost_runners")?.unwrap_or_default(),
         hold: from_json(fields, "hold")?,
-        decision: from_json(fields, "decision")?,
+        decision: known(fields, "decision")?,
         flow: from_json(fields, "flow")?,
-        progress: from_json(fields, "progress")?,
+        progress: known(fields, "progress")?,
         timings: from_json(fields, "timings")?,
         output: from_json(fields, "output")?,
         error: from_json(fields, "error")?,
@@ -128,8 +130,24 @@ pub(super) fn from_json<T: DeserializeOwned>(
         .transpose()
 }
 
+/// Parses JSON that describes a job and decides nothing; `None` for a value of a newer build that
+/// this one does not know.
+fn known<T: DeserializeOwned>(
+    fields: &HashMap<String, String>,
+    name: &str,
+) -> Result<Option<T>, String> {
+    Ok(from_json(fields, name)?.and_then(if_known))
+}
+
+/// Returns a value, unless a newer build wrote it and this one does not know it.
+pub(super) fn if_known<T: DeserializeOwned>(value: Value) -> Option<T> {
+    serde_json::from_value(value).ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// This file without its tests.
@@ -148,5 +166,36 @@ mod tests {
         let large = ["input", OUTPUT];
         let expected = HEAD.into_iter().chain(large).collect();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_record_of_a_newer_build_is_read_without_what_is_unknown() {
+        let fields = |decision: &str| {
+            let fields = [
+                ("state", "running"),
+                ("created_ms", "5"),
+                ("of_a_newer_build", "?"),
+                ("priority", "urgent"),
+                ("hint_source", r#"{"kind": "of a newer build"}"#),
+                (
+                    "progress",
+                    r#"{"phase": "dreaming", "step": 1, "steps": 2}"#,
+                ),
+                ("decision", decision),
+            ];
+            let owned = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            HashMap::from(owned)
+        };
+        let (app, id) = (AppId::parse("a/b").unwrap(), JobId::generate());
+        let decision = json!({
+            "policy": "warm", "target": {"kind": "cloud"}, "warm": false, "warm_candidates": [],
+            "blank_candidates": [], "idle_runners": 0, "refused_claims": 0, "reason": "new"
+        });
+        let read = record(&app, id, &fields(&decision.to_string())).unwrap();
+        assert_eq!(read.spec.priority, Priority::Normal);
+        assert_eq!((read.spec.hint_source, read.decision), (None, None));
+        assert_eq!(read.progress, None);
+        // Damage is an error all the same.
+        assert!(record(&app, id, &fields("{")).is_err());
     }
 }

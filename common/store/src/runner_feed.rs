@@ -219,3 +219,35 @@ impl RunnerFeed<'_> {
         Ok(RunnerEvents(self.subscriptions.open(&channel).await?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_of_a_newer_build_are_read_with_what_it_adds() {
+        let freed = json!({
+            "what": "freed", "runner": "gpu-1", "epoch": 1, "frees": 2, "slots": 3, "hints": ["m"],
+            "ran": {"hint": "m", "warm": true, "load_ms": 0, "run_ms": 4, "new": {}}, "new": [1]
+        });
+        let RunnerEvent::Freed(free) = serde_json::from_value(freed).unwrap() else {
+            panic!("the runner came free");
+        };
+        assert_eq!(
+            (free.frees, free.ran.map(|ran| ran.timings.run_ms)),
+            (2, Some(4))
+        );
+        for event in [
+            json!({"what": "taken", "runner": "gpu-1", "epoch": 1, "frees": 2, "new": 1}),
+            json!({"what": "gone", "runner": "gpu-1", "epoch": 1, "new": 1}),
+            json!({"what": "faulted", "runner": "gpu-1", "epoch": 1, "kind": "model", "new": 1}),
+        ] {
+            serde_json::from_value::<RunnerEvent>(event).unwrap();
+        }
+        // The stream skips it.
+        let unknown = json!({"what": "dreams", "runner": "gpu-1", "epoch": 1});
+        assert!(serde_json::from_value::<RunnerEvent>(unknown).is_err());
+    }
+}

@@ -12,6 +12,7 @@ use crate::ids::{AppId, JobId};
 use crate::job::Timings;
 use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
+use crate::unknown::UnknownFields;
 
 /// The steps of a flow, as recorded so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -22,6 +23,10 @@ pub struct Flow {
     pub of: u32,
     /// Steps that began, in order.
     pub steps: Vec<Step>,
+    /// Fields of a newer build, carried.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub unknown: UnknownFields,
 }
 
 impl Flow {
@@ -31,6 +36,7 @@ impl Flow {
             kind,
             of,
             steps: Vec::new(),
+            unknown: UnknownFields::new(),
         }
     }
 
@@ -87,6 +93,10 @@ pub struct Step {
     /// End of the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<StepEnd>,
+    /// Fields of a newer build, carried.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub unknown: UnknownFields,
 }
 
 /// End of a step from the flow's view: an abandoned step has failed, although its job is cancelled.

@@ -16,6 +16,7 @@
 //! | [`traceparent`] | position in a distributed trace |
 //! | [`route`], [`flow`] | the way from a submission to its app; the steps of a route |
 //! | [`message`] | messages between router and workers, versioned |
+//! | [`unknown`] | what a newer build writes |
 //! | [`access`] | API keys: scopes, limits, secrets |
 //! | [`http`] | bodies of the HTTP API, for router and clients |
 //! | [`owner_lane`] | the jobs of one owner in one lane |
@@ -48,4 +49,8 @@ pub mod table;
 pub mod text;
 pub mod tier;
 pub mod traceparent;
+pub mod unknown;
 pub mod usage;
+
+#[cfg(test)]
+mod newer_builds;

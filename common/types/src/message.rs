@@ -10,6 +10,7 @@ use crate::flow::StepOf;
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
 use crate::job::{JobError, JobRecord, JobSpec, ReplyTo, StoredInput, Timings};
 use crate::state::JobState;
+use crate::unknown::{UnknownFields, known_items};
 
 /// The version that this build writes and reads.
 pub const VERSION: u32 = 1;
@@ -38,9 +39,16 @@ pub struct JobMessage {
     /// Avoid list, the latest runner last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<RunnerId>,
-    /// Faults of the job on healthy runners, the latest last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Faults of the job on healthy runners, the latest last. Those of unknown kinds are dropped.
+    #[serde(
+        default,
+        deserialize_with = "known_items",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub faults: Vec<RunnerFault>,
+    /// Fields of a newer build, carried.
+    #[serde(flatten)]
+    pub unknown: UnknownFields,
 }
 
 /// What failed attempts left behind; kept in the record and carried by each message.
@@ -70,6 +78,7 @@ impl JobMessage {
             job,
             avoid: Vec::new(),
             faults: Vec::new(),
+            unknown: UnknownFields::new(),
         }
     }
 
@@ -117,6 +126,9 @@ pub struct JobEvent {
     /// deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forget_input: Option<StoredInput>,
+    /// Fields of a newer build, carried.
+    #[serde(flatten)]
+    pub unknown: UnknownFields,
 }
 
 impl JobEvent {
@@ -131,6 +143,7 @@ impl JobEvent {
             step_of: job.step_of.clone(),
             forget_input: (job.stored_input.clone())
                 .filter(|_| job.no_store && state.is_terminal()),
+            unknown: UnknownFields::new(),
         }
     }
 }

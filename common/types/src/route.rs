@@ -1,6 +1,8 @@
 //! The way of a submission from the name that it was sent to, to the app that runs it.
 
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::ids::AppId;
@@ -36,10 +38,16 @@ impl RouteKind {
 pub struct Hop {
     /// Name of the route.
     pub route: AppId,
-    /// Kind of the route.
+    /// Kind of the route; `switch` instead of one of a newer build, since any kind forwards.
+    #[serde(deserialize_with = "known_or_switch")]
     pub kind: RouteKind,
     /// Target of the submission: an app, or the route of the next hop.
     pub to: AppId,
     /// Reason as a sentence without a full stop. It quotes the declaration, never the input.
     pub reason: String,
+}
+
+fn known_or_switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RouteKind, D::Error> {
+    let kind = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(kind).unwrap_or(RouteKind::Switch))
 }

@@ -1,10 +1,12 @@
 //! A live runner.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::hint::Hint;
 use crate::ids::{AppId, Epoch, JobId, RunnerId};
+use crate::unknown::retain_known;
 
 /// A live runner, as `/v1/runners` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -78,6 +80,16 @@ pub struct ModelChange {
 }
 
 impl ModelChange {
+    /// Parses a queued change, without what a newer build adds; in requests that is refused.
+    ///
+    /// # Errors
+    /// The text is not a change.
+    pub fn from_queue(text: &str) -> serde_json::Result<Self> {
+        let mut change: Value = serde_json::from_str(text)?;
+        retain_known(&mut change, &Self::default().fields().map(|(name, _)| name));
+        serde_json::from_value(change)
+    }
+
     /// Returns all models that it names, with their fields.
     pub fn fields(&self) -> [(&'static str, &[Hint]); 4] {
         [

@@ -182,6 +182,7 @@ mod tests {
     use warmq_rules::Routes;
     use warmq_types::ids::JobId;
     use warmq_types::job::JobSpec;
+    use warmq_types::unknown::UnknownFields;
 
     use super::*;
 
@@ -237,6 +238,7 @@ mod tests {
                 timings: None,
                 error: (state == JobState::Failed).then(|| "no luck".to_owned()),
             }),
+            unknown: UnknownFields::new(),
         }
     }
 

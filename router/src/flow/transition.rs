@@ -6,6 +6,7 @@ use warmq_store::{FlowLine, FlowState};
 use warmq_types::flow::{Step, StepEnd};
 use warmq_types::job::{JobError, JobRecord};
 use warmq_types::state::JobState;
+use warmq_types::unknown::UnknownFields;
 
 use super::{FlowView, decide};
 use crate::routing_config::RoutingConfig;
@@ -160,6 +161,7 @@ impl<'a> FlowTransition<'a> {
             reason,
             given_up: None,
             end: None,
+            unknown: UnknownFields::new(),
         }
     }
 }

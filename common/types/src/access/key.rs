@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Credentials, Limits, Scope, SecretHash};
+use super::{Credentials, Limits, Scope, SecretHash, limits};
 use crate::ids::{KeyId, KeyName};
+use crate::unknown::known_items;
 
 /// Minimum length of an admin key's secret that a person chose, characters.
 const SHORTEST_SECRET: usize = 32;
@@ -39,11 +42,12 @@ pub struct KeyChange {
 pub struct ApiKey {
     /// Identifier, part of the credentials.
     pub id: KeyId,
-    /// Permissions of its holder.
+    /// Permissions of its holder. Unknown ones of a newer build grant nothing.
+    #[serde(deserialize_with = "known_items")]
     #[schema(value_type = BTreeSet<String>, example = json!(["submit:warmq/*", "read"]))]
     pub scopes: BTreeSet<Scope>,
     /// Bounds on its use.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "limits::known")]
     pub limits: Limits,
     /// Creation time, Unix ms; 0 for a key from the configuration.
     pub created_ms: u64,
@@ -70,6 +74,21 @@ impl StoredKey {
     /// Returns whether the credentials belong to this key.
     pub fn opens_with(&self, credentials: &Credentials) -> bool {
         self.key.id == credentials.id && self.secret_sha256 == credentials.hash()
+    }
+
+    /// Returns the stored key `text` with other limits. What a newer build stored remains: unknown
+    /// fields, limits and scopes.
+    ///
+    /// # Errors
+    /// The text is not a key.
+    pub fn with_limits(text: &str, limits: &Limits) -> serde_json::Result<String> {
+        let mut key: Map<String, Value> = serde_json::from_str(text)?;
+        let stored = key.entry("limits").or_insert_with(|| Map::new().into());
+        let Value::Object(stored) = stored else {
+            return Err(serde_json::Error::custom("its limits are not an object"));
+        };
+        limits.replace_in(stored)?;
+        serde_json::to_string(&key)
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{MaxRunning, Weight};
+use crate::unknown::retain_known;
 
 /// Bounds of one key; without them only those of the apps apply.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -40,6 +43,32 @@ impl Limits {
     pub fn weight(&self) -> f64 {
         self.weight.unwrap_or_default().get()
     }
+
+    /// Replaces the limits in `stored` by these, except those of a newer build.
+    pub(super) fn replace_in(&self, stored: &mut Map<String, Value>) -> serde_json::Result<()> {
+        stored.retain(|name, _| !LIMITS.contains(&name.as_str()));
+        if let Value::Object(ours) = serde_json::to_value(self)? {
+            stored.extend(ours);
+        }
+        Ok(())
+    }
+}
+
+/// The fields of [`Limits`].
+const LIMITS: [&str; 4] = ["rate", "max_jobs", "max_running", "weight"];
+
+/// The fields of a [`Rate`].
+const RATE: [&str; 2] = ["per_second", "burst"];
+
+/// Deserializes limits that are stored or come from a router, without those of a newer build. In
+/// requests those are refused.
+pub(super) fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Limits, D::Error> {
+    let mut limits = Value::deserialize(deserializer)?;
+    retain_known(&mut limits, &LIMITS);
+    if let Some(rate) = limits.get_mut("rate") {
+        retain_known(rate, &RATE);
+    }
+    serde_json::from_value(limits).map_err(D::Error::custom)
 }
 
 /// A token bucket: submissions per second on average, with a burst.
@@ -125,6 +154,8 @@ impl fmt::Display for Rate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -143,6 +174,22 @@ mod tests {
         assert_eq!(Rate::new(1.0, Some(0)), Err(InvalidRate::Burst(0)));
         assert!(serde_json::from_str::<Limits>(r#"{"rate": {"per_second": 0}}"#).is_err());
         assert!(serde_json::from_str::<Limits>(r#"{"max_job": 3}"#).is_err());
+    }
+
+    #[test]
+    fn the_names_of_all_limits_are_known() {
+        let all = serde_json::json!({
+            "rate": {"per_second": 2.0, "burst": 4}, "max_jobs": 1, "max_running": 3, "weight": 2.5
+        });
+        let limits: Limits = serde_json::from_value(all.clone()).unwrap();
+        let written = serde_json::to_value(limits).unwrap();
+        assert_eq!(written, all);
+        let names = |value: &Value| -> BTreeSet<String> {
+            let fields = value.as_object().unwrap();
+            fields.keys().cloned().collect()
+        };
+        assert_eq!(names(&written), LIMITS.map(str::to_owned).into());
+        assert_eq!(names(&written["rate"]), RATE.map(str::to_owned).into());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::ids::RunnerId;
 use crate::tier::Tier;
+use crate::unknown::known_or_default;
 
 /// The routing decision of a job: its target and the reasons, kept for `warmq explain`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -16,7 +17,11 @@ pub struct Decision {
     /// Whether a run without a load was expected; `timings` has the actual outcome.
     pub warm: bool,
     /// Where the target had the model, by its last report; absent for the shared queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "known_or_default",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub tier: Option<Tier>,
     /// Idle runners that reported the hint; truncated if there were many.
     pub warm_candidates: Vec<RunnerId>,

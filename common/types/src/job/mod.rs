@@ -24,6 +24,7 @@ use crate::ids::{AppId, Fence, JobId, KeyId, RunnerId};
 use crate::route::{Hop, RouteKind};
 use crate::state::JobState;
 use crate::traceparent::Traceparent;
+use crate::unknown::{UnknownFields, known_or_default};
 pub use decision::{Decision, Hold, Target};
 pub use error::{FieldError, JobError};
 pub use progress::{Phase, Progress, Timings};
@@ -94,10 +95,14 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
     /// Source of the hint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "known_or_default",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub hint_source: Option<HintSource>,
     /// Its lane.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_or_default")]
     pub priority: Priority,
     /// Maximum hold for a warm runner, ms; 0: any runner at once. Absent: the app's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,6 +150,10 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub trace: Option<Traceparent>,
+    /// Fields of a newer build, carried.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub unknown: UnknownFields,
 }
 
 impl JobSpec {
@@ -173,6 +182,7 @@ impl JobSpec {
             route: Vec::new(),
             step_of: None,
             trace: None,
+            unknown: UnknownFields::new(),
         }
     }
 
@@ -225,13 +235,21 @@ pub struct JobRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// The most recent placement.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "known_or_default",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub decision: Option<Decision>,
     /// Its steps, for a flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,
     /// Progress while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "known_or_default",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub progress: Option<Progress>,
     /// Timings of the run, after its end.
     #[serde(skip_serializing_if = "Option::is_none")]
