@@ -24,12 +24,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("warmq-router: {}", with_causes(error.as_ref()));
-            ExitCode::from(match error.is::<OpenToStrangers>() {
+            ExitCode::from(match needs_other_settings(&error) {
                 true => EXIT_BAD_CONFIG,
                 false => EXIT_UNAVAILABLE,
             })
         }
     }
+}
+
+/// Returns whether a restart fails again unless an operator changes something.
+fn needs_other_settings(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<warmq_store::Error>();
+    error.is::<OpenToStrangers>() || matches!(refused, Some(warmq_store::Error::Incompatible(_)))
 }
 
 #[tokio::main]

@@ -9,6 +9,7 @@ use warmq_objects::ObjectStorage;
 use warmq_process::{clock, retry};
 use warmq_store::{Secret, Store};
 use warmq_traces::Traces;
+use warmq_types::protocol::Protocol;
 
 use crate::access::{self, Keyring};
 use crate::apps::AppDirectory;
@@ -42,7 +43,8 @@ impl Servers {
     /// Waits for Redis and RabbitMQ, and declares what every router needs.
     ///
     /// # Errors
-    /// [`Stopped`], a server refuses, or the listen address would be open to strangers.
+    /// [`Stopped`], a server refuses, running routers or workers cannot work with this build, or
+    /// the listen address would be open to strangers.
     pub(crate) async fn connect(
         config: &Config,
         shutdown: &CancellationToken,
@@ -50,9 +52,15 @@ impl Servers {
         let servers = &config.servers;
         let connect = || Store::connect(&servers.redis_url, servers.namespace.clone());
         let store = available(shutdown, warmq_store::Error::is_final, connect).await?;
+        available(shutdown, warmq_store::Error::is_final, || {
+            store.protocols().check(Protocol::OURS)
+        })
+        .await?;
         let front = available(shutdown, warmq_store::Error::is_final, connect).await?;
         let keys = Keyring::open(front.clone(), config.admin_key.clone()).await?;
         access::may_listen(config.listen, keys.require_keys(), config.allow_anonymous)?;
+        let renewing = store.clone();
+        tokio::spawn(async move { renewing.protocols().renew(Protocol::OURS).await });
         if let Ok(now_ms) = store.now_ms().await {
             clock::set_shared(now_ms);
         }

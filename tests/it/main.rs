@@ -43,6 +43,7 @@ mod missing_servers_are_named;
 mod model_servers_work;
 mod models_may_appear_later;
 mod monitoring_reads_existing_metrics;
+mod neighbouring_versions_work_together;
 mod nothing_is_lost;
 mod openai_clients_work;
 mod passwords_are_never_printed;

@@ -64,6 +64,7 @@ use warmq_process::retry::until_available;
 use warmq_process::shutdown::Signals;
 use warmq_store::Store;
 use warmq_traces::Traces;
+use warmq_types::protocol::Protocol;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
@@ -120,6 +121,7 @@ impl Error {
         match self {
             Self::Engine(engine::BuildError::Setting(_)) => EXIT_BAD_CONFIG,
             Self::Join(incarnation::Error::NameTaken { .. }) => EXIT_BAD_CONFIG,
+            Self::Store(warmq_store::Error::Incompatible(_)) => EXIT_BAD_CONFIG,
             Self::Unrecoverable(_) => EXIT_UNRECOVERABLE,
             Self::Runner(_) => 1,
             _ => EXIT_UNAVAILABLE,
@@ -185,6 +187,13 @@ async fn connect(
     let Some(store) = until_available(&stop, warmq_store::Error::is_final, connect).await? else {
         return Ok(None);
     };
+    let check = || store.protocols().check(Protocol::OURS);
+    let checked = until_available(&stop, warmq_store::Error::is_final, check);
+    if checked.await?.is_none() {
+        return Ok(None);
+    }
+    let renewing = store.clone();
+    tokio::spawn(async move { renewing.protocols().renew(Protocol::OURS).await });
     let publisher = Publisher::new(servers.amqp_url.clone(), "warmq-worker publish");
     let opened = until_available(&stop, PublishError::is_final, || publisher.channel());
     if opened.await?.is_none() {

@@ -1,6 +1,7 @@
 //! Errors of Redis, with their remedies.
 
 use warmq_process::tls;
+use warmq_types::protocol::Incompatible;
 use warmq_types::server_url::ServerUrl;
 
 use super::Refusal;
@@ -49,6 +50,9 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// Live routers or workers cannot work with this build.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
 }
 
 /// Formats a failed command, with the remedy if there is one.
@@ -117,7 +121,7 @@ impl Error {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Refused { refusal, .. } => refusal.is_final(),
-            Self::Untrusted { .. } | Self::Damaged { .. } => true,
+            Self::Untrusted { .. } | Self::Damaged { .. } | Self::Incompatible(_) => true,
             Self::Unreachable { .. } | Self::Command(_) => false,
         }
     }
@@ -131,6 +135,7 @@ impl Error {
             Self::Command(error) if error.is_io_error() => "redis is unreachable".to_owned(),
             Self::Command(error) => failed(error),
             Self::Damaged { .. } => "a record in Redis is damaged".to_owned(),
+            Self::Incompatible(refusal) => refusal.to_string(),
         }
     }
 

@@ -123,6 +123,12 @@ impl Keys {
         format!("{}:secret:{name}", self.namespace)
     }
 
+    /// Sorted set: `<oldest> <speaks>`, the protocol versions of live routers and workers, by the
+    /// end of their lease (Unix ms).
+    pub(super) fn protocols(&self) -> String {
+        format!("{}:protocols", self.namespace)
+    }
+
     /// Hash: API keys (JSON, with the hash of the secret) by id.
     pub(super) fn api_keys(&self) -> String {
         format!("{}:api_keys", self.namespace)

@@ -28,6 +28,7 @@
 //! | `history`, `waiting` | ends per minute; overviews of waiting and running jobs |
 //! | `usage` | what ended jobs used, per day, key and app |
 //! | `apps_in_use` | apps in use; removal of others |
+//! | `protocol` | protocol versions of live routers and workers |
 //! | `server_check`, `refusal` | requirements of the server; remedies for its errors |
 //! | `subscriptions` | pub/sub channels over one connection |
 //!
@@ -63,6 +64,7 @@ mod outage_attempts;
 mod outbox;
 mod overflow_queues;
 mod placement;
+mod protocol;
 mod published;
 mod record;
 mod refusal;
@@ -226,6 +228,8 @@ parts! {
     sessions: Sessions,
     /// Secrets that all routers share.
     secrets: Secrets,
+    /// Protocol versions of live routers and workers.
+    protocols: Protocols,
     /// Checks of the server.
     check: Check,
 }

@@ -16,7 +16,7 @@
 //! | [`traceparent`] | position in a distributed trace |
 //! | [`route`], [`flow`] | the way from a submission to its app; the steps of a route |
 //! | [`message`] | messages between router and workers, versioned |
-//! | [`unknown`] | what a newer build writes |
+//! | [`protocol`], [`unknown`] | versions that work together; what a newer build writes |
 //! | [`access`] | API keys: scopes, limits, secrets |
 //! | [`http`] | bodies of the HTTP API, for router and clients |
 //! | [`owner_lane`] | the jobs of one owner in one lane |
@@ -38,6 +38,7 @@ pub mod job;
 pub mod message;
 pub mod owner_lane;
 pub mod policy_name;
+pub mod protocol;
 pub mod queue_type;
 pub mod retry_tier;
 pub mod route;
