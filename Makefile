@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/examples/*.sh)
 
-.PHONY: help setup setup-test build demo up down test fuzz lint deny bench bench-routing bench-shares bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test test-upgrade fuzz lint deny bench bench-routing bench-shares bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,16 @@ test: setup-test ## runs all tests, on real RabbitMQ and Redis
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --doc
 	$(CARGO) nextest run --workspace
+
+# In a worktree and a target folder of their own, so that neither build replaces the other's parts.
+test-upgrade: setup-test ## replaces the programs of another build by this one's under load; PREVIOUS=<git ref>
+	@test -n "$(PREVIOUS)" || { echo 'test-upgrade: name the other build: make test-upgrade PREVIOUS=<git ref>'; exit 1; }
+	@git worktree remove --force target/previous/source 2>/dev/null || true
+	git worktree add --force --detach target/previous/source $(PREVIOUS)
+	cd target/previous/source && LIBTORCH=$${LIBTORCH:-$(CURDIR)/.libtorch} CARGO_TARGET_DIR=$(CURDIR)/target/previous/build $(CARGO) build -p warmq-router -p warmq-worker
+	git worktree remove --force target/previous/source
+	$(CARGO) build --workspace --all-targets
+	WARMQ_PREVIOUS=$(CURDIR)/target/previous/build/debug $(CARGO) nextest run --workspace -E 'test(/a_rolling_restart/)'
 
 fuzz: setup-test ## fuzzes the HTTP API by its OpenAPI document; ARGS="--seed 7 --examples 200"
 	$(CARGO) build -p warmq-router -p warmq-worker -p warmq-tests

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// Returns the path of `name`, in the folder of the current executable or, for a test in
-/// `target/<profile>/deps`, above it.
-pub(crate) fn find(name: &'static str) -> Result<PathBuf, Error> {
+/// Returns the path of `name` in `folder`; without one, in the folder of the current executable or,
+/// for a test in `target/<profile>/deps`, above it.
+pub(crate) fn find(name: &'static str, folder: Option<&Path>) -> Result<PathBuf, Error> {
+    if let Some(folder) = folder {
+        return find_in(folder, name);
+    }
     let this = std::env::current_exe().map_err(Error::io("this program's own path"))?;
     let beside = this.parent().unwrap_or(Path::new("."));
     let folder = match beside.file_name() {

@@ -35,6 +35,7 @@ pub struct Builder {
     config: String,
     log: Option<String>,
     authority: Option<PathBuf>,
+    programs: Option<PathBuf>,
 }
 
 impl Builder {
@@ -95,6 +96,14 @@ impl Builder {
         self
     }
 
+    /// Sets the folder of the programs that are started, until
+    /// [`Testbed::use_own_programs`] [default: this build's].
+    #[must_use]
+    pub fn programs(mut self, folder: Option<PathBuf>) -> Self {
+        self.programs = folder;
+        self
+    }
+
     /// Checks that both servers respond, and prepares the folder. Starts no process yet.
     ///
     /// # Errors
@@ -127,7 +136,10 @@ impl Builder {
             authority: self.authority,
             store,
             publisher,
-            started: Mutex::default(),
+            started: Mutex::new(Started {
+                programs: self.programs,
+                ..Started::default()
+            }),
         })
     }
 }
@@ -151,6 +163,8 @@ pub struct Testbed {
 #[derive(Debug, Default)]
 struct Started {
     routers: usize,
+    /// Folder of the programs to start; `None`: this build's.
+    programs: Option<PathBuf>,
     /// Apps of its workers, which Redis may have lost.
     apps: BTreeSet<AppId>,
     /// Incarnations of runners, whose queues survive a crash.
@@ -265,6 +279,11 @@ impl Testbed {
         })
     }
 
+    /// Starts this build's programs from now on.
+    pub fn use_own_programs(&self) {
+        self.started().programs = None;
+    }
+
     /// Deletes the namespace's queues, exchanges and keys. Stop its processes before, since they
     /// would declare them again. Queues of unknown incarnations (a runner that registered again)
     /// expire by themselves.
@@ -293,8 +312,12 @@ impl Testbed {
     /// Returns a command of `program` in this testbed's folder and namespace, without settings of
     /// the caller's environment.
     fn command(&self, program: &'static str) -> Result<Command, Error> {
-        self.started().clean = false;
-        let mut command = Command::new(binaries::find(program)?);
+        let programs = {
+            let mut started = self.started();
+            started.clean = false;
+            started.programs.clone()
+        };
+        let mut command = Command::new(binaries::find(program, programs.as_deref())?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
             command.env_remove(name);
         }
