@@ -76,7 +76,7 @@ async fn a_build_that_cannot_work_with_running_processes_refuses_to_start_and_ch
     let mut keys: Vec<String> = redis.keys(format!("{namespace}:*")).await.unwrap();
     // The check of the server's settings precedes all else.
     keys.retain(|key| *key != format!("{namespace}:check"));
-    assert_eq!(keys, [key.clone()]);
+    assert_eq!(keys, std::slice::from_ref(&key));
     let entries: Vec<String> = redis.zrange(&key, 0, -1).await.unwrap();
     assert_eq!(entries, [DISTANT]);
     distant.abort();

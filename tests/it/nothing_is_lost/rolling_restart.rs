@@ -161,7 +161,7 @@ fn users(balancer: &Balancer, load: &Load) -> Vec<JoinHandle<Vec<JobId>>> {
             let mut jobs = Vec::new();
             while !load.stop.load(Ordering::Relaxed) {
                 let hint = MODELS[(number + jobs.len()) % MODELS.len()];
-                let hint = (number % 4 > 0).then_some(hint);
+                let hint = (!number.is_multiple_of(4)).then_some(hint);
                 jobs.push(user.run_a_job(hint).await);
                 load.ended.fetch_add(1, Ordering::Relaxed);
             }
