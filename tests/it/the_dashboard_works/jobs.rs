@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use warmq_testkit::WorkerOptions;
+use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::System;
 use warmq_tests::system::TIMED;
 use warmq_types::ids::{AppId, JobId};
@@ -28,13 +28,17 @@ async fn shown_job(browser: &Browser) -> JobId {
     id.parse().unwrap()
 }
 
+/// Starts a worker with the models that ship.
+async fn painter(system: &System) -> Worker {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let options = WorkerOptions::diffusion("painter", APP, models);
+    system.worker(options).await
+}
+
 #[tokio::test]
 async fn a_job_is_submitted_and_its_picture_appears() {
     let system = System::start().await;
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
-    let _painter = system
-        .worker(WorkerOptions::diffusion("painter", APP, models))
-        .await;
+    let _painter = painter(&system).await;
     let browser = Browser::open(&system, WIDE).await;
     browser.view(&format!("submit/{APP}")).await;
     browser.shows("on disk only").await;
@@ -71,6 +75,25 @@ async fn a_job_is_submitted_and_its_picture_appears() {
     browser.find(".fleet-row .chip[data-tier='device']").await;
     browser.view("overview").await;
     browser.shows("50 %").await;
+    browser.has_no_errors().await;
+    browser.close().await;
+    system.cleanup().await;
+}
+
+#[tokio::test]
+async fn the_picture_of_a_running_job_is_previewed() {
+    let system = System::start().await;
+    let _painter = painter(&system).await;
+    let browser = Browser::open(&system, WIDE).await;
+    let input = json!({"prompt": "a red circle on a blue background", "steps": 200, "num_images": 4, "preview": true});
+    let id = system.submit_to(APP, "shapes", input).await;
+    browser.view(&format!("jobs/{id}")).await;
+    let previewed = "const image = document.querySelector('.preview img'); return !!image && !image.hidden && image.naturalWidth > 0";
+    browser.holds("a preview is shown", previewed).await;
+    assert_eq!(system.job(id).await.state, JobState::Running);
+    browser.view("fleet").await;
+    let thumbnail = "const image = document.querySelector('.fleet-row img.thumb'); return !!image && !image.hidden";
+    browser.holds("the fleet shows it as well", thumbnail).await;
     browser.has_no_errors().await;
     browser.close().await;
     system.cleanup().await;

@@ -183,7 +183,8 @@ impl Warm {
     }
 
     /// Returns the work in the held jobs, by the estimates: their runs, and a load of each model
-    /// that no runner has on its device.
+    /// that no runner has on its device. Jobs beyond the limits of their owners are no work yet:
+    /// further runners would not help them.
     pub fn held_work(&self) -> HeldWork {
         let mut work = HeldWork::empty(self.estimates.any_run_s());
         for (model, count) in self.window.counts() {
@@ -197,7 +198,20 @@ impl Warm {
             work.jobs += count;
             work.total_s += count as f64 * run_s + load_s;
         }
+        let beyond_limits: usize = self.beyond_limits().sum();
+        if beyond_limits > 0 {
+            work.total_s *= 1.0 - beyond_limits as f64 / work.jobs as f64;
+        }
         work
+    }
+
+    /// Returns, for each owner with a limit, how many of its held jobs exceed it.
+    fn beyond_limits(&self) -> impl Iterator<Item = usize> {
+        let counts = self.window.counts_of_owners();
+        counts.filter_map(|(owner, held)| {
+            let room = self.shares.room(owner)?;
+            Some(held.saturating_sub(room))
+        })
     }
 
     /// Returns whether a runner is idle in the policy's view.

@@ -145,6 +145,13 @@ impl Shares {
         self.get(owner).max_running < usize::MAX
     }
 
+    /// Returns how many more jobs of the owner may run; `None` without a limit.
+    pub fn room(&self, owner: Owner) -> Option<usize> {
+        let account = self.get(owner);
+        let has_limit = self.has_limit(owner);
+        has_limit.then(|| account.max_running.saturating_sub(account.running))
+    }
+
     /// Compares two owners: the one that comes first is less.
     pub fn compare(&self, owner: Owner, other: Owner) -> Ordering {
         self.get(owner).time_s.total_cmp(&self.get(other).time_s)

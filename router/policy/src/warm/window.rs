@@ -153,6 +153,22 @@ impl Window {
         self.lane(priority).waiting.iter().copied()
     }
 
+    /// Returns how many jobs of each owner are held.
+    pub fn counts_of_owners(&self) -> impl Iterator<Item = (Owner, usize)> {
+        let owners: BTreeSet<Owner> = self
+            .normal
+            .waiting
+            .union(&self.low.waiting)
+            .copied()
+            .collect();
+        owners.into_iter().map(|owner| {
+            let lanes = [Priority::Normal, Priority::Low];
+            let jobs = lanes.map(|priority| self.jobs(Backlog { priority, owner }));
+            let held = jobs.into_iter().flatten().map(|jobs| jobs.held.len());
+            (owner, held.sum())
+        })
+    }
+
     /// Returns whether any job of this owner is held.
     pub fn has_jobs_of(&self, owner: Owner) -> bool {
         self.normal.waiting.contains(&owner) || self.low.waiting.contains(&owner)

@@ -248,3 +248,18 @@ fn a_refused_claim_is_not_charged() {
     let commands = scenario.policy.on(0.0, refused, 0);
     assert_eq!(sent(&commands), [(0, 1 - runner, Why::WarmAndIdle)]);
 }
+
+#[test]
+fn jobs_beyond_the_limit_of_their_owner_are_no_work_for_further_runners() {
+    let mut scenario = Scenario::new();
+    terms(&mut scenario, ALICE, 1.0, Some(2));
+    scenario.free(0.0, 0, &[0]);
+    for job in 0..10 {
+        scenario.job(0.0, job, 0);
+    }
+    // One of them runs, so one of nine may, for 2 s.
+    let work = scenario.policy.held_work();
+    assert_eq!((work.jobs, work.total_s.round()), (9, 2.0));
+    scenario.arrive(0.0, 10, 0, bobs);
+    assert_eq!(scenario.policy.held_work().total_s.round(), 4.0);
+}
