@@ -59,16 +59,7 @@ impl FileRetention<'_> {
         }
         let found: Vec<(bool, Option<String>)> = match jobs.is_empty() {
             true => Vec::new(),
-            false => {
-                let flat: Vec<redis::Value> =
-                    pipe.query_async(&mut self.connection.clone()).await?;
-                let pairs = flat.chunks_exact(2).map(|pair| {
-                    let kept = redis::from_redis_value(pair[0].clone())?;
-                    Ok((kept, redis::from_redis_value(pair[1].clone())?))
-                });
-                let pairs: Result<_, redis::ParsingError> = pairs.collect();
-                pairs.map_err(redis::RedisError::from)?
-            }
+            false => pipe.query_async(&mut self.connection.clone()).await?,
         };
         // The state of another version does not end here.
         let has_ended = |state: &str| state.parse::<JobState>().is_ok_and(JobState::is_terminal);

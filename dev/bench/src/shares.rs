@@ -9,7 +9,7 @@ use warmq_policy::warm::Constants;
 use crate::args::{Options, PolicyName, SharesOptions};
 use crate::schemes::WarmScheme;
 use crate::simulator::{JobRun, quantile, run};
-use crate::sweep::{each, median};
+use crate::sweep::{each, mean, median};
 use crate::targets;
 use crate::workload::{self, Planned, Workload};
 
@@ -145,10 +145,10 @@ impl Case {
         let unshared = self.run(unshared, self.runners, seed);
         let times = times_s(&jobs, &shared);
         Ok(Measures {
-            mean_s: mean(&times),
+            mean_s: mean(times.iter().copied()),
             p99_s: quantile(&times, 0.99),
-            alone_s: mean(&times_s(&steady, &alone)),
-            unshared_s: mean(&times_s(&jobs, &unshared)),
+            alone_s: mean(times_s(&steady, &alone).into_iter()),
+            unshared_s: mean(times_s(&jobs, &unshared).into_iter()),
             throughput: (end_s(&unshared) - FLOOD_AT_S) / (end_s(&shared) - FLOOD_AT_S),
         })
     }
@@ -165,10 +165,6 @@ fn times_s(jobs: &[Planned], runs: &[JobRun]) -> Vec<f64> {
         .collect();
     times.sort_by(f64::total_cmp);
     times
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn end_s(runs: &[JobRun]) -> f64 {

@@ -36,6 +36,12 @@ pub fn simulate_all(what: &str, runs: &[Options]) -> Result<Vec<Outcome>, Error>
     each(what, runs, simulate)
 }
 
+/// Returns the mean; 0 of none.
+pub fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (count, sum) = values.fold((0u32, 0.0), |(count, sum), value| (count + 1, sum + value));
+    sum / f64::from(count.max(1))
+}
+
 /// Returns the median: the greater of the two middle values of an even count; NaN of none.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::case::RUNNERS;
 use crate::simulator::{JobRun, quantile};
+use crate::sweep::mean;
 
 /// Parts of a run, by arrivals. The first is not measured, since the fleet is cold.
 const QUARTERS: usize = 4;
@@ -49,13 +50,13 @@ impl Measures {
             let ended: Vec<JobRun> = arrived.iter().filter(in_it).copied().collect();
             from_s = to_s;
             Some(Quarter {
-                mean_s: mean(&self::times_s(&ended, to_s)),
+                mean_s: mean(self::times_s(&ended, to_s).into_iter()),
                 backlog: arrived.iter().filter(|job| !ended_by(job, to_s)).count(),
             })
         });
         let quarters = quarters.collect();
         Self {
-            mean_s: mean(&times_s),
+            mean_s: mean(times_s.iter().copied()),
             p95_s: quantile(&times_s, 0.95),
             swaps_per_job: swaps as f64 / ended().count().max(1) as f64,
             quarters,
@@ -78,10 +79,6 @@ fn times_s(jobs: &[JobRun], until_s: f64) -> Vec<f64> {
     jobs.iter()
         .map(|job| job.ended_s.unwrap_or(f64::INFINITY).min(until_s) - job.arrived_s)
         .collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use warmq_types::job::{JobRecord, Target};
 
 use super::submission::Submitted;
 use crate::simulator::quantile;
+use crate::sweep::mean;
 
 /// The overheads of a run.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -67,11 +68,6 @@ impl Overhead {
             p99_ms: quantile(&values_ms, 0.99),
         }
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (count, sum) = values.fold((0u32, 0.0), |(count, sum), value| (count + 1, sum + value));
-    sum / f64::from(count.max(1))
 }
 
 /// Returns `None` for jobs in the shared queue, whose wait there is unknown.

@@ -16,8 +16,8 @@
 //! | `shares` | how owners share the runners' time |
 //! | `rng` | reproducible choices among equals |
 //!
-//! With R runners of K models each and H held jobs, an event costs O(K log(R H)) plus constant-size
-//! samples.
+//! With R runners of K models each and H held jobs of T owners, an event costs O(K T log(R H)) plus
+//! constant-size samples.
 //!
 //! A job is sent at once if a runner with its model is idle, or if no runner holds its model and
 //! any is idle, or if its wait W(m) would exceed the bar of the cheapest idle runner. Otherwise it
@@ -80,12 +80,9 @@ use view::View;
 use wait::wait_s;
 use warmq_types::job::Priority;
 use warmq_types::tier::Tier;
-use window::{Backlog, HeldJob, Window};
+use window::{Backlog, HeldJob, LANES, Window};
 
 use crate::work::HeldWork;
-
-/// The lanes, in order.
-const LANES: [Priority; 2] = [Priority::Normal, Priority::Low];
 
 /// State of the policy for one app.
 #[derive(Debug, Clone)]
@@ -265,8 +262,8 @@ impl Warm {
     fn arrived(&mut self, arrival: &Arrival, ctx: &mut EventContext) {
         if !self.window.has_jobs_of(arrival.owner) {
             let waiting = LANES.iter().flat_map(|lane| self.window.owners(*lane));
-            let most_s = saved_loads_s(self.fleet.live_count(), self.estimates.any_load_s());
-            self.shares.resume(arrival.owner, waiting, most_s);
+            let credit_s = self.saved_loads_s();
+            self.shares.resume(arrival.owner, waiting, credit_s);
         }
         if let Some(model) = arrival.model
             && !arrival.returned
@@ -387,8 +384,13 @@ impl Warm {
 
     /// Notes that a runner has ended its job. Returns the job's owner.
     fn ended(&mut self, runner: Runner, now_s: f64) -> Option<Owner> {
-        let most_s = saved_loads_s(self.fleet.live_count(), self.estimates.any_load_s());
+        let most_s = self.saved_loads_s();
         self.shares.ended(runner, now_s, most_s)
+    }
+
+    /// Returns the loads that the fleet may save up for the sake of shares, in runners' seconds.
+    fn saved_loads_s(&self) -> f64 {
+        saved_loads_s(self.fleet.live_count(), self.estimates.any_load_s())
     }
 
     /// Places jobs of an owner with a limit after one of its jobs has left a runner: they may have

@@ -179,7 +179,7 @@ impl Shares {
 
     /// Charges a job that is sent to a runner, with its estimated load and run.
     pub fn sent(&mut self, owner: Owner, runner: Runner, now_s: f64, estimated_s: f64) {
-        self.unsent(runner);
+        self.release(runner);
         self.forget_last(runner, now_s);
         let index = runner.0 as usize;
         if index >= self.charges.len() {

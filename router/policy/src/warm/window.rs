@@ -9,6 +9,9 @@ use warmq_types::job::Priority;
 
 use super::event::{Avoid, Job, Model, Owner};
 
+/// The lanes, in order.
+pub const LANES: [Priority; 2] = [Priority::Normal, Priority::Low];
+
 /// Position among the held jobs: by acceptance, then by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueuePosition {
@@ -162,8 +165,7 @@ impl Window {
             .copied()
             .collect();
         owners.into_iter().map(|owner| {
-            let lanes = [Priority::Normal, Priority::Low];
-            let jobs = lanes.map(|priority| self.jobs(Backlog { priority, owner }));
+            let jobs = LANES.map(|priority| self.jobs(Backlog { priority, owner }));
             let held = jobs.into_iter().flatten().map(|jobs| jobs.held.len());
             (owner, held.sum())
         })

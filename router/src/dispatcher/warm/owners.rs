@@ -9,53 +9,53 @@ use crate::access::Keyring;
 
 pub(super) struct Owners {
     keys: Keyring,
-    numbers: HashMap<Option<KeyId>, OwnerTerms>,
+    known: HashMap<KeyId, OwnerTerms>,
 }
 
 impl Owners {
     pub(super) fn new(keys: Keyring) -> Self {
         Self {
             keys,
-            numbers: HashMap::new(),
+            known: HashMap::new(),
         }
     }
 
-    /// Returns an owner's number, and its terms if they are new. Jobs without an owner share a
-    /// number.
+    /// Returns an owner's number, and its terms if they are new. Jobs without an owner share the
+    /// default one, without a limit.
     pub(super) fn number(&mut self, owner: Option<&KeyId>) -> (Owner, Option<OwnerTerms>) {
-        let owner = owner.cloned();
-        if let Some(terms) = self.numbers.get(&owner) {
+        let Some(owner) = owner else {
+            return (Owner::default(), None);
+        };
+        if let Some(terms) = self.known.get(owner) {
             return (terms.owner, None);
         }
-        let number = Owner(self.numbers.len() as u32);
-        let terms = self.terms(number, owner.as_ref());
-        self.numbers.insert(owner, terms);
+        // 0 is the default one.
+        let number = Owner(self.known.len() as u32 + 1);
+        let terms = terms(&self.keys, owner, number);
+        self.known.insert(owner.clone(), terms);
         (number, Some(terms))
     }
 
     /// Returns the terms that have changed since the last call.
     pub(super) fn changed(&mut self) -> Vec<OwnerTerms> {
         let mut changed = Vec::new();
-        for (owner, terms) in &self.numbers {
-            let now = self.terms(terms.owner, owner.as_ref());
-            if now != *terms {
-                changed.push((owner.clone(), now));
+        for (owner, known) in &mut self.known {
+            let now = terms(&self.keys, owner, known.owner);
+            if now != *known {
+                *known = now;
+                changed.push(now);
             }
         }
-        for (owner, terms) in &changed {
-            self.numbers.insert(owner.clone(), *terms);
-        }
-        changed.into_iter().map(|(_, terms)| terms).collect()
+        changed
     }
+}
 
-    fn terms(&self, number: Owner, owner: Option<&KeyId>) -> OwnerTerms {
-        let limits = owner.map(|owner| self.keys.limits_of(owner));
-        let limits = limits.unwrap_or_default();
-        let max_running = limits.max_running();
-        OwnerTerms {
-            owner: number,
-            weight: limits.weight(),
-            max_running: max_running.map(|jobs| usize::try_from(jobs).unwrap_or(usize::MAX)),
-        }
+fn terms(keys: &Keyring, owner: &KeyId, number: Owner) -> OwnerTerms {
+    let limits = keys.limits_of(owner);
+    let max_running = limits.max_running();
+    OwnerTerms {
+        owner: number,
+        weight: limits.weight(),
+        max_running: max_running.map(|jobs| usize::try_from(jobs).unwrap_or(usize::MAX)),
     }
 }
