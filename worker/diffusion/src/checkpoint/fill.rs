@@ -15,6 +15,7 @@ use super::staging::Staging;
 use super::{Checkpoint, bytes_of};
 use crate::device::Device;
 use crate::error::Error;
+use crate::memory::process;
 use crate::panic_guard::guard;
 
 /// More threads would wait for the memory.
@@ -130,8 +131,11 @@ impl<'a> Part<'a> {
             .collect())
     }
 
-    fn fill(self, checkpoint: &Checkpoint, staging: &mut Staging) -> Result<(), Error> {
+    fn fill(mut self, checkpoint: &Checkpoint, staging: &mut Staging) -> Result<(), Error> {
         let name = self.name;
+        if let Target::Floats(floats) = &mut self.target {
+            process::provide_pages(floats);
+        }
         let capacity = staging.capacity(self.span.number);
         for Part { span, target, .. } in self.split(capacity)? {
             let staged = staging.read(checkpoint.file(span.file), span);
