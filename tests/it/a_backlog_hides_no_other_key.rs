@@ -11,6 +11,7 @@ use warmq_cli::client::Client;
 use warmq_store::QueueDepths;
 use warmq_testkit::{Builder, PrivateRedis, Testbed, Worker, WorkerOptions, eventually};
 use warmq_tests::System;
+use warmq_tests::metrics::Page;
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::access::{Limits, NewKey};
 use warmq_types::ids::{AppId, JobId, KeyId};
@@ -141,6 +142,15 @@ async fn none_left(system: &System, queues: &[OwnerLane]) {
     }
 }
 
+/// Returns the metric of the number of overflow queues.
+async fn shown_queues(system: &System) -> Option<f64> {
+    let authorization = format!("Key {ROOT}");
+    let headers = [("authorization", authorization.as_str())];
+    let page = system.http(Method::GET, "/metrics", &headers, "").await;
+    let page = String::from_utf8(page.bytes).unwrap();
+    Page::read(&page).get("warmq_overflow_queues", &[("app", TIMED)])
+}
+
 /// Waits until all jobs succeeded, each in its first attempt.
 async fn each_ran_once(system: &System, jobs: &[JobId]) {
     for id in jobs {
@@ -177,6 +187,7 @@ async fn a_job_ends_although_another_keys_backlog_fills_the_lane() {
     assert_eq!(waiting, 1499);
     let listed = system.testbed.store().overflow_queues().all(&app()).await;
     assert_eq!(listed.unwrap(), [queue], "bob's job stayed in the lane");
+    assert_eq!(shown_queues(&system).await, Some(1.0));
     system.cleanup().await;
 }
 

@@ -12,8 +12,8 @@ use warmq_types::job::{Decision, Target};
 use super::labels::Labels;
 use super::names::{
     COLD_LOADS, DISPATCHED, FAULTY_RUNNERS, HELD_JOBS, HOLD, IDLE_RUNNERS, LEADER, LIVE_RUNNERS,
-    LOAD, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SCALE_HOOK_FAILURES, SWAPS_AVOIDED,
-    WANTED_RUNNERS, WARM_HITS, WORK_PENDING,
+    LOAD, OVERFLOW_QUEUES, QUEUED_JOBS, REFUSED_CLAIMS, RUNNER_FAULTS, SCALE_HOOK_FAILURES,
+    SWAPS_AVOIDED, WANTED_RUNNERS, WARM_HITS, WORK_PENDING,
 };
 
 /// An app's metrics. Clones count together.
@@ -99,8 +99,13 @@ impl AppMetrics {
     }
 
     /// Returns the gauge of the wanted number of runners.
-    pub fn wanted_runners(&self) -> WantedRunners {
-        WantedRunners(self.gauge(&WANTED_RUNNERS))
+    pub fn wanted_runners(&self) -> CountGauge {
+        CountGauge(self.gauge(&WANTED_RUNNERS))
+    }
+
+    /// Returns the gauge of the number of overflow queues.
+    pub fn overflow_queues(&self) -> CountGauge {
+        CountGauge(self.gauge(&OVERFLOW_QUEUES))
     }
 
     fn label(&self, hint: Option<&Hint>) -> Label {
@@ -151,17 +156,17 @@ impl Gauges {
     }
 }
 
-/// The wanted number of runners of an app that this router leads; 0 once dropped.
-pub struct WantedRunners(Gauge);
+/// A number of an app that this router leads; 0 once dropped.
+pub struct CountGauge(Gauge);
 
-impl WantedRunners {
+impl CountGauge {
     /// Sets the gauge.
-    pub fn show(&self, wanted: usize) {
-        self.0.set(wanted as f64);
+    pub fn show(&self, count: usize) {
+        self.0.set(count as f64);
     }
 }
 
-impl Drop for WantedRunners {
+impl Drop for CountGauge {
     fn drop(&mut self) {
         self.show(0);
     }

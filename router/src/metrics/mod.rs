@@ -19,7 +19,7 @@ use warmq_metrics::{BuildError, Label, Metric, Registry};
 use warmq_types::ids::AppId;
 use warmq_types::state::JobState;
 
-pub use app::{AppMetrics, Gauges, WantedRunners};
+pub use app::{AppMetrics, CountGauge, Gauges};
 
 /// The metrics of this process.
 #[derive(Clone)]

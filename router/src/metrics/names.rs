@@ -30,9 +30,10 @@ const COUNTERS: [Metric; 10] = [
 const HISTOGRAMS: [Metric; 2] = [HOLD, LOAD];
 
 /// Gauges, per app.
-const GAUGES: [Metric; 8] = [
+const GAUGES: [Metric; 9] = [
     LEADER,
     HELD_JOBS,
+    OVERFLOW_QUEUES,
     QUEUED_JOBS,
     WORK_PENDING,
     IDLE_RUNNERS,
@@ -101,6 +102,10 @@ pub(super) const LEADER: Metric = Metric::count(
 pub(super) const HELD_JOBS: Metric = Metric::count(
     "warmq_held_jobs",
     "Jobs that the dispatcher holds for a runner now.",
+);
+pub(super) const OVERFLOW_QUEUES: Metric = Metric::count(
+    "warmq_overflow_queues",
+    "Overflow queues: one for each API key whose jobs fill a lane of the app.",
 );
 pub(super) const QUEUED_JOBS: Metric =
     Metric::count("warmq_queued_jobs", "Jobs that no runner has started yet.");

@@ -85,6 +85,14 @@ async fn a_person_logs_in_with_a_key_and_out() {
     browser.shows("bob-").await;
     browser.shows("3 running per app; weight 2.5").await;
     browser.picture("keys").await;
+    browser.press("Limits").await;
+    browser.shows("Limits of bob-").await;
+    browser.write("#limit-rate", "5").await;
+    browser.write("#limit-running", "").await;
+    browser.write("#limit-weight", "4").await;
+    browser.picture("limits").await;
+    browser.press("Save limits").await;
+    browser.shows("5/s, 5 at once; weight 4").await;
     browser.press("Log out").await;
     browser.shows("API key").await;
     browser.has_no_errors().await;

@@ -247,6 +247,8 @@ pub struct HoldCommand {
     pub for_another: bool,
     /// Whether as many jobs of its owner run as may.
     pub at_limit: bool,
+    /// Whether the idle runner for it is kept a moment for the owner that used it last.
+    pub is_kept: bool,
     /// The fleet at the decision.
     pub fleet_view: FleetView,
 }

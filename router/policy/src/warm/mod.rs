@@ -305,11 +305,11 @@ impl Warm {
         loop {
             let view = self.view(ctx.now_s);
             let Some((runner, why)) = runner_for(&view, &held, &mut ctx.rng) else {
-                self.hold(held, ctx);
+                self.hold(held, false, ctx);
                 return;
             };
             if self.is_kept_from(runner, &held, ctx.now_s) {
-                self.hold(held, ctx);
+                self.hold(held, true, ctx);
                 return;
             }
             // A low-priority job takes no runner that a normal one is waiting for.
@@ -321,7 +321,8 @@ impl Warm {
         }
     }
 
-    fn hold(&mut self, mut held: HeldJob, ctx: &mut EventContext) {
+    /// `is_kept`: as in [`HoldCommand`].
+    fn hold(&mut self, mut held: HeldJob, is_kept: bool, ctx: &mut EventContext) {
         held.deadline_s = held.deadline_s.max(ctx.now_s);
         let view = self.view(ctx.now_s);
         let wait_s = match held.model {
@@ -338,6 +339,7 @@ impl Warm {
             wait_s,
             for_another,
             at_limit: view.shares.is_at_limit(held.owner),
+            is_kept,
             fleet_view: view.fleet_view(held.model),
         }));
         self.window.insert(held);

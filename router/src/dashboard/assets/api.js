@@ -40,6 +40,7 @@ async function call(method, path, body, headers = {}) {
 
 export const get = (path) => call("GET", path);
 export const post = (path, body, headers) => call("POST", path, body ?? {}, headers);
+export const patch = (path, body) => call("PATCH", path, body);
 export const remove = (path) => call("DELETE", path);
 
 /** Joins query parameters, without empty ones. */

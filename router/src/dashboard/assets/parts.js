@@ -34,6 +34,10 @@ export function bar(tone, label) {
   };
 }
 
+/** A labelled input, with an optional help text. */
+export const field = (label, input, help) =>
+  h("div", { class: "field" }, h("label", { for: input.id }, label), input, help && h("p", { class: "help" }, help));
+
 export const empty = (title, ...rest) => h("div", { class: "empty" }, h("strong", {}, title), ...rest);
 
 export const notice = (message, { tone, action } = {}) => h("div", { class: "notice", "data-tone": tone, role: "status" }, h("span", {}, message), action);

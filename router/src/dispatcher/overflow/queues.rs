@@ -18,6 +18,7 @@ use super::super::sending::{Destination, PlacedJob};
 use super::super::session::Session;
 use super::admission::Admission;
 use super::slot::{Counts, Slot};
+use crate::metrics::CountGauge;
 use crate::session_error::SessionError;
 
 /// Unacknowledged messages per overflow queue.
@@ -49,6 +50,7 @@ pub(in super::super) struct OverflowQueues<'a> {
     consumers: HashMap<OwnerLane, OverflowConsumer>,
     last_consumer: u64,
     deliveries: SelectAll<Deliveries>,
+    gauge: CountGauge,
 }
 
 impl<'a> OverflowQueues<'a> {
@@ -66,6 +68,7 @@ impl<'a> OverflowQueues<'a> {
             consumers: HashMap::new(),
             last_consumer: 0,
             deliveries: SelectAll::new(),
+            gauge: dispatcher.metrics.overflow_queues(),
         };
         for (jobs, _) in dispatcher.lane_progress.overflows() {
             queues.consume(jobs).await?;
@@ -158,6 +161,7 @@ impl<'a> OverflowQueues<'a> {
         self.counts.lock().add_queue(&jobs);
         let consumer = OverflowConsumer { number, channel };
         self.consumers.insert(jobs, consumer);
+        self.gauge.show(self.consumers.len());
         Ok(())
     }
 
@@ -205,6 +209,7 @@ impl<'a> OverflowQueues<'a> {
         shared.store.overflow_queues().remove(app, jobs).await?;
         self.dispatcher.lane_progress.end_overflow(jobs);
         self.counts.lock().remove_queue(jobs);
+        self.gauge.show(self.consumers.len());
         tracing::info!(%app, %jobs, "an overflow queue is empty and was deleted");
         Ok(())
     }

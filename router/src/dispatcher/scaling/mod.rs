@@ -26,7 +26,7 @@ use warmq_types::scaling::ScalingState;
 
 use super::Dispatcher;
 use super::session::{Session, TICK_INTERVAL, ticks};
-use crate::metrics::WantedRunners;
+use crate::metrics::CountGauge;
 use crate::session_error::SessionError;
 use hook_calls::{HookCalls, Target};
 
@@ -79,7 +79,7 @@ struct Scaling<'a> {
     dispatcher: &'a Dispatcher,
     session: &'a Session,
     scaler: Scaler,
-    shown: WantedRunners,
+    shown: CountGauge,
     /// Read by the calls of the hook.
     targets: watch::Sender<Target>,
     /// Error of the hook's last call.

@@ -105,6 +105,10 @@ pub(super) fn held(hold: &HoldCommand, hint: Option<&Hint>, now_s: f64) -> Hold 
     };
     let reason = match (hint, fleet_view.holders, fleet_view.idle) {
         _ if hold.at_limit => "as many jobs of its key run as may (`max_running`)".to_owned(),
+        _ if hold.is_kept => format!(
+            "the idle runner that would load {model} was kept a moment for the key that used it \
+             last, whose next job was likely to come before a load ends"
+        ),
         (_, _, idle) if hold.for_another && idle > 0 => {
             "an attempt failed on each idle runner that could take it, and another runner is live"
                 .to_owned()

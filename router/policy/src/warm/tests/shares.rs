@@ -175,7 +175,11 @@ fn bob_keeps_a_runner_busy() -> Scenario {
 #[test]
 fn a_runner_stays_for_a_while_with_an_owner_whose_next_job_is_likely_to_come_soon() {
     let mut scenario = bob_keeps_a_runner_busy();
-    scenario.job(149.5, 0, 0);
+    let commands = scenario.job(149.5, 0, 0);
+    assert!(matches!(
+        commands[..],
+        [Command::Hold(HoldCommand { is_kept: true, .. })]
+    ));
     // One load time after the end of his last job.
     assert_eq!(scenario.policy.next_deadline_s(), Some(159.0));
     assert_eq!(sent(&scenario.due(158.9)), []);
@@ -207,7 +211,11 @@ fn an_owner_has_at_most_as_many_jobs_on_runners_as_it_may_have() {
     let commands = scenario.job(0.0, 1, 0);
     assert!(matches!(
         commands[..],
-        [Command::Hold(HoldCommand { at_limit: true, .. })]
+        [Command::Hold(HoldCommand {
+            at_limit: true,
+            is_kept: false,
+            ..
+        })]
     ));
     // Its patience and its bound change nothing.
     scenario.arrive(0.0, 2, 0, |arrival| arrival.max_warm_wait_s = 0.0);

@@ -1,9 +1,10 @@
-// API keys: list, create (the secret is shown once), revoke.
+// API keys: list, create (the secret is shown once), change the limits, revoke.
 
 import { get, post, remove } from "../api.js";
 import { h, put } from "../dom.js";
 import { timestamp } from "../format.js";
-import { acting, cell, confirmed, empty, failure, loading, panel, toast } from "../parts.js";
+import { acting, cell, confirmed, empty, failure, field, loading, panel, toast } from "../parts.js";
+import { changeLimits, limitFields, limitsOf } from "./key_limits.js";
 
 const SCOPES = [["read", "read and cancel its own jobs"], ["watch", "see runners, queues and metrics"], ["admin", "everything"]];
 
@@ -31,46 +32,24 @@ function row(key, session, refresh) {
     await acting(revoke, () => remove(`v1/keys/${key.id}`));
     refresh();
   });
-  return h("tr", {}, cell("Key", h("span", { class: "mono" }, key.id)), cell("Scopes", key.scopes.join(", ")), cell("Limits", limitsOf(key)), cell("Created", timestamp(key.created_ms).slice(0, 10)), cell("Actions", revoke));
-}
-
-function limitsOf({ limits: { rate, max_jobs: jobs, max_running: running, weight } }) {
-  const texts = [
-    rate && `${rate.per_second}/s, ${rate.burst} at once`,
-    jobs !== undefined && `${jobs} jobs at a time`,
-    running && `${running} running per app`,
-    weight && `weight ${weight}`,
-  ];
-  return texts.filter(Boolean).join("; ") || "–";
+  const limits = h("button", { onclick: () => changeLimits(key, refresh) }, "Limits");
+  const actions = h("div", { class: "actions" }, limits, revoke);
+  return h("tr", {}, cell("Key", h("span", { class: "mono" }, key.id)), cell("Scopes", key.scopes.join(", ")), cell("Limits", limitsOf(key)), cell("Created", timestamp(key.created_ms).slice(0, 10)), cell("Actions", actions));
 }
 
 function form(made, refresh) {
   const name = h("input", { id: "key-name", required: true, autocomplete: "off", placeholder: "alice" });
   const apps = h("input", { id: "key-apps", autocomplete: "off", placeholder: "warmq/*, or * for every app" });
-  const rate = h("input", { id: "key-rate", type: "number", min: "0.0001", step: "any", placeholder: "unlimited" });
-  const jobs = h("input", { id: "key-jobs", type: "number", min: "1", step: "1", placeholder: "unlimited" });
-  const running = h("input", {
-    id: "key-running", type: "number", min: "1", step: "1", placeholder: "unlimited",
-  });
-  const weight = h("input", {
-    id: "key-weight", type: "number", min: "0.01", max: "1000", step: "any", placeholder: "1",
-  });
+  const limits = limitFields("key");
   const boxes = SCOPES.map(([scope, meaning]) => {
     const box = h("input", { type: "checkbox", id: `scope-${scope}`, value: scope });
     return { box, line: h("div", { class: "check" }, box, h("label", { for: `scope-${scope}` }, h("strong", {}, scope), h("span", { class: "soft" }, `: ${meaning}`))) };
   });
   const button = h("button", { class: "primary", type: "submit" }, "Create key");
-  const field = (label, input, help) => h("div", { class: "field" }, h("label", { for: input.id }, label), input, help ? h("p", { class: "help" }, help) : null);
   const create = () => acting(button, async () => {
     const submit = apps.value.split(/[,\s]+/).filter(Boolean).map((app) => `submit:${app}`);
     const scopes = [...submit, ...boxes.filter(({ box }) => box.checked).map(({ box }) => box.value)];
-    const limits = {
-      ...(rate.value && { rate: { per_second: Number(rate.value) } }),
-      ...(jobs.value && { max_jobs: Number(jobs.value) }),
-      ...(running.value && { max_running: Number(running.value) }),
-      ...(weight.value && { weight: Number(weight.value) }),
-    };
-    const created = await post("v1/keys", { name: name.value.trim(), scopes, limits });
+    const created = await post("v1/keys", { name: name.value.trim(), scopes, limits: limits.read() });
     put(made, secret(created.credentials));
     element.reset();
     made.scrollIntoView({ block: "nearest" });
@@ -80,10 +59,7 @@ function form(made, refresh) {
     h("div", { class: "two" },
       field("Name", name, "The key's id begins with it."),
       field("Apps that it may submit to", apps),
-      field("Submissions per second", rate),
-      field("Jobs at a time", jobs, "Waiting and running, over all apps."),
-      field("Running jobs per app", running, "Others wait (policy warm)."),
-      field("Weight", weight, "Share of runner time, relative to other keys with waiting jobs.")),
+      limits.nodes),
     boxes.map(({ line }) => line), h("div", { class: "actions" }, button));
   return element;
 }

@@ -3,7 +3,7 @@
 import { get, post } from "../api.js";
 import { h, put } from "../dom.js";
 import { live } from "../live.js";
-import { acting, empty, failure, loading, panel } from "../parts.js";
+import { acting, empty, failure, field, loading, panel } from "../parts.js";
 import { schemaForm } from "./schema_form.js";
 
 export function submitView({ rest, parameters, session }) {
@@ -56,7 +56,6 @@ function page(app, [path, before], form) {
   const warm = h("input", { id: "warm", type: "number", min: "0", step: "any", placeholder: "as the app decides" });
   const button = h("button", { class: "primary", type: "submit" }, "Submit");
   const mistake = h("p", { class: "mistake", role: "alert" });
-  const field = (label, input, help) => h("div", { class: "field" }, h("label", { for: input.id }, label), input, help ? h("p", { class: "help" }, help) : null);
   const submit = () => acting(button, async () => {
     put(mistake);
     form.mistakes([]);
