@@ -52,7 +52,10 @@ pub(crate) mod process {
     /// Makes the kernel provide the pages of new memory at once, in half of the time of a fault for
     /// each. Without effect before Linux 5.14, which does not know this advice.
     #[cfg(target_os = "linux")]
-    #[allow(unsafe_code, reason = "rustix's function is one of a pointer and a length")]
+    #[allow(
+        unsafe_code,
+        reason = "rustix's function is one of a pointer and a length"
+    )]
     pub(crate) fn provide_pages<T>(memory: &mut [T]) {
         use rustix::mm::{Advice, madvise};
 
