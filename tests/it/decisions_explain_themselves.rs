@@ -78,7 +78,7 @@ async fn explain_prints_why_and_how_long_a_job_was_held() {
         has(
             &story,
             "A warm one was predicted in ",
-            " at most any idle runner will do."
+            " at most any idle runner that can load it will do."
         ),
         "{story:#?}"
     );

@@ -137,7 +137,7 @@ fn held_so_far(hold: &Hold, record: &JobRecord, now_ms: u64) -> String {
     };
     let whichever = match hold.bounded {
         true => "the next free runner is its, unless a job was due before it",
-        false => "any idle runner will do",
+        false => "any idle runner that can load it will do",
     };
     let left = match hold.until_ms.saturating_sub(now_ms) {
         0 if patience_ms(hold, record).is_none() => "any runner will do".to_owned(),

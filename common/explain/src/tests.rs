@@ -314,7 +314,8 @@ fn a_held_job_is_explained_with_its_remaining_hold() {
         story(&job, CREATED + 5012)[2..],
         [
             held,
-            "A warm one was predicted in 1.8 s. It has been held for 5.0 s; in 15.0 s at most any idle runner will do.",
+            "A warm one was predicted in 1.8 s. It has been held for 5.0 s; in 15.0 s at most any idle runner that can \
+             load it will do.",
             "It waits in the queue, with no jobs ahead.",
             "It has not started.",
         ]
@@ -322,7 +323,8 @@ fn a_held_job_is_explained_with_its_remaining_hold() {
     job.record.hold.as_mut().unwrap().predicted_wait_ms = None;
     assert_eq!(
         story(&job, CREATED + 25_012)[3],
-        "When a warm one comes free cannot be predicted. It has been held for 25.0 s; now any idle runner will do."
+        "When a warm one comes free cannot be predicted. It has been held for 25.0 s; now any idle runner that can \
+         load it will do."
     );
 }
 

@@ -196,6 +196,8 @@ pub enum Event {
 /// The fleet at a decision, with respect to the job's model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FleetView {
+    /// Number of runners that are idle or busy.
+    pub live: usize,
     /// Number of idle runners.
     pub idle: usize,
     /// n(m): number of runners that hold the job's model or are loading it; 0 for a job without

@@ -28,6 +28,7 @@ impl View<'_> {
     /// Returns the fleet with respect to a model.
     pub fn fleet_view(&self, model: Option<Model>) -> FleetView {
         FleetView {
+            live: self.fleet.live_count(),
             idle: self.fleet.idle_count(),
             holders: model.map_or(0, |model| self.fleet.copies(model)),
             ram_holders: model.map_or(0, |model| self.fleet.ram_holders.count(model)),

@@ -113,10 +113,16 @@ pub(super) fn held(hold: &HoldCommand, hint: Option<&Hint>, now_s: f64) -> Hold 
             "an attempt failed on each idle runner that could take it, and another runner is live"
                 .to_owned()
         }
-        (None, _, _) => "no runner was idle".to_owned(),
-        (Some(_), _, _) if !fleet_view.served => {
-            format!("no live runner can load {model}, which one could before")
+        _ if fleet_view.live == 0 => {
+            "no runner of the app took jobs: start a worker, or see in `warmq runners` which ones \
+             are faulty or draining"
+                .to_owned()
         }
+        (None, _, _) => "no runner was idle".to_owned(),
+        (Some(_), _, _) if !fleet_view.served => format!(
+            "no live runner can load {model}: the log of each worker names the models that it \
+             leaves out"
+        ),
         (Some(_), 0, 0) if fleet_view.ram_holders > 0 => {
             format!("no runner was idle, and none had {model} loaded; {in_ram}")
         }
