@@ -4,10 +4,10 @@
 #   PATH="$PWD/target/release:$PATH" warmq-router --scale-hook deploy/examples/scale-hook.sh
 #
 # The router calls it as `scale-hook.sh APP WANTED`. It starts `warmq-worker`, which must be in the
-# router's PATH, until WANTED of them run, besides those that drain, and ends none: the router drains
-# those that are not needed, and their processes exit. The workers, of one runner each, read the
-# router's warmq.toml and environment (so one engine for all apps: WARMQ_ENGINE, WARMQ_MODELS, …),
-# and the app from WARMQ_APP. Their logs are in scaled/APP, in the router's working directory.
+# router's PATH, until WANTED of them run, besides those that drain, and ends none: the router
+# drains those that are not needed, and their processes exit. The workers, of one runner each, read
+# the router's warmq.toml and environment (so one engine for all apps: WARMQ_ENGINE, WARMQ_MODELS,
+# …), and the app from WARMQ_APP. Their logs are in scaled/APP, in the router's working directory.
 set -eu
 app=$1 wanted=$2
 
@@ -45,5 +45,6 @@ done
 [ -z "$started" ] || sleep 1
 for worker in $started; do
     log=$slots/${worker%:*}.log
-    kill -0 "${worker#*:}" 2>/dev/null || fail "a worker ended: $(tail -n 1 "$log") (log: $PWD/$log)"
+    kill -0 "${worker#*:}" 2>/dev/null ||
+        fail "a worker ended: $(tail -n 1 "$log") (log: $PWD/$log)"
 done
