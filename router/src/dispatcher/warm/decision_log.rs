@@ -120,8 +120,8 @@ pub(super) fn held(hold: &HoldCommand, hint: Option<&Hint>, now_s: f64) -> Hold 
         }
         (None, _, _) => "no runner was idle".to_owned(),
         (Some(_), _, _) if !fleet_view.served => format!(
-            "no live runner can load {model}: the log of each worker names the models that it \
-             leaves out"
+            "no live runner can load {model}: start one that has it; a worker's log names the \
+             models that it leaves out"
         ),
         (Some(_), 0, 0) if fleet_view.ram_holders > 0 => {
             format!("no runner was idle, and none had {model} loaded; {in_ram}")
