@@ -93,6 +93,7 @@ impl Display {
 pub fn sentence(job: &Job) -> String {
     let steps = match steps(job) {
         (_, 0) => String::new(),
+        (done, of) if is_loading(job) => format!(", {} %", u64::from(done) * 100 / u64::from(of)),
         (done, of) => format!(", step {done} of {of}"),
     };
     format!("job {}: {}{steps}", job.record.spec.id, words(job))
@@ -186,6 +187,11 @@ fn steps(job: &Job) -> (u32, u32) {
     }
 }
 
+fn is_loading(job: &Job) -> bool {
+    let progress = job.record.progress.as_ref();
+    progress.is_some_and(|progress| progress.phase == Phase::Loading)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +223,8 @@ mod tests {
             "{}",
             sentence(&job)
         );
+        job.record.progress = Some(Progress::at(Phase::Loading, 60, 100));
+        assert!(sentence(&job).ends_with(", 60 %"), "{}", sentence(&job));
         job.record.state = JobState::Succeeded;
         assert_eq!(
             words(&job),

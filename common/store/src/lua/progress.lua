@@ -15,7 +15,11 @@ redis.call('HSET', KEYS[1], 'progress', noted)
 local function quarter(progress) return math.floor(4 * progress.step / math.max(progress.steps, 1)) end
 if now.phase ~= before.phase or quarter(now) ~= quarter(before) then
   local line = now.phase
-  if now.steps > 0 then line = line .. ': step ' .. now.step .. ' of ' .. now.steps end
+  if now.steps > 0 and now.phase == 'loading' then
+    line = line .. ': ' .. math.floor(100 * now.step / now.steps) .. ' %'
+  elseif now.steps > 0 then
+    line = line .. ': step ' .. now.step .. ' of ' .. now.steps
+  end
   log(KEYS[2], 'INFO', line, job[4] or '')
 end
 return 1

@@ -10,7 +10,7 @@ use crate::tier::Tier;
 pub struct Progress {
     /// Current phase.
     pub phase: Phase,
-    /// Completed steps of `steps`; both 0 while unknown.
+    /// Completed steps of `steps`; both 0 while unknown. Of a load, its part.
     pub step: u32,
     /// Total number of steps.
     pub steps: u32,

@@ -24,6 +24,7 @@ export function progressOf() {
 }
 
 function sentence(progress, job) {
+  if (progress?.steps && progress.phase === "loading") return `${name(progress.phase)}: ${Math.floor((100 * progress.step) / progress.steps)} %`;
   if (progress?.steps) return `${name(progress.phase)}: step ${count(progress.step)} of ${count(progress.steps)}`;
   if (progress) return name(progress.phase);
   if (job.queue_position !== null && job.queue_position !== undefined) return job.queue_position === 0 ? "First in the queue" : `${plural(job.queue_position, "job")} ahead in the queue`;
