@@ -11,7 +11,9 @@ WORKDIR /src
 # Before the sources: a change of code does not fetch libtorch again.
 ARG LIBTORCH_FLAGS=""
 COPY deploy/setup-libtorch.sh deploy/
-RUN deploy/setup-libtorch.sh $LIBTORCH_FLAGS /opt/libtorch
+# Names of internal functions are a fifth of the CPU half, and nothing reads them.
+RUN deploy/setup-libtorch.sh $LIBTORCH_FLAGS /opt/libtorch \
+    && strip --strip-unneeded /opt/libtorch/lib/libtorch_cpu.so
 ENV LIBTORCH=/opt/libtorch
 COPY . .
 # The caches stay with the builder, so the binary is copied out in the same step. libtorch's flavour is part of the
