@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/examples/*.sh)
 
-.PHONY: help setup setup-test build demo up down test test-upgrade fuzz lint deny bench bench-routing bench-shares bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda chaos clean
+.PHONY: help setup setup-test build demo up down test test-upgrade fuzz lint deny bench bench-routing bench-shares bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda check-images chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -145,6 +145,9 @@ build-cuda: ## builds the worker for NVIDIA GPUs into target/cuda/release (downl
 	@deploy/setup.sh build
 	@deploy/setup-libtorch.sh --cuda
 	LIBTORCH=$(CURDIR)/.libtorch-cuda $(CARGO) build --release --target-dir target/cuda -p warmq-worker
+
+check-images: ## builds the container images on bases made by debootstrap and runs jobs in them, about 30 min; needs root; ARGS="--keep"
+	python3 deploy/check-images.py $(ARGS)
 
 clean: down ## removes build outputs, out and .run; keeps libtorch
 	$(CARGO) clean
