@@ -62,7 +62,7 @@ const UNTRACKED: [&str; 5] = [".git", ".venv", "node_modules", "out", "target"];
 
 /// What ends like a path and is none of this repository's: folders that programs make, and
 /// prefixes of fal's endpoint ids.
-const NO_PATHS: [&str; 3] = ["out/", "workflows/", "comfy/"];
+const NO_PATHS: [&str; 4] = ["out/", "scaled/", "workflows/", "comfy/"];
 
 /// Returns the paths of this repository that a document has in backticks.
 fn paths(text: &str) -> Vec<&str> {
