@@ -58,7 +58,11 @@ impl Projection {
 
     /// The reverse of `enter`, for a picture of this height.
     fn leave(&self, states: &Tensor, height: i64) -> Tensor {
-        let picture = |states: &Tensor| states.transpose(1, 2).unflatten(2, [height, -1]);
+        // Contiguous: torch's group norm of a transposed batch loses digits to a sum of squares.
+        let picture = |states: &Tensor| {
+            let picture = states.transpose(1, 2).unflatten(2, [height, -1]);
+            picture.contiguous()
+        };
         match self {
             Self::Linear(linear) => picture(&linear.forward(states)),
             Self::Convolution(convolution) => convolution.forward(&picture(states)),
@@ -141,5 +145,40 @@ impl TransformerLayer {
         });
         states += self.narrow.forward(&(value * gate.gelu("none")));
         states
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::networks::Tensors;
+
+    /// Weights that are all equal.
+    struct Equal;
+
+    impl Tensors for Equal {
+        fn tensor(&self, _name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+            Ok(Tensor::full(shape, 0.1, (Kind::Float, Device::Cpu)))
+        }
+    }
+
+    #[test]
+    fn pictures_of_a_batch_leave_a_transformer_contiguous() {
+        for linear_projection in [true, false] {
+            let shape = TransformerShape {
+                channels: 32,
+                heads: 4,
+                text_width: 8,
+                layers: 1,
+                linear_projection,
+            };
+            let transformer = SpatialTransformer::new(&Weights::root(&Equal), shape).unwrap();
+            let picture = Tensor::ones([2, 32, 9, 4], (Kind::Float, Device::Cpu));
+            let text = Tensor::ones([2, 5, 8], (Kind::Float, Device::Cpu));
+            assert!(transformer.forward(&picture, &text).is_contiguous());
+        }
     }
 }
