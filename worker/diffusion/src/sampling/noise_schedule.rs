@@ -21,19 +21,12 @@ pub(super) struct NoiseSchedule {
 
 impl NoiseSchedule {
     pub(super) fn new(spec: &SchedulerSpec) -> Self {
-        let mut left = 1.0;
-        let mut kept: Vec<f64> = betas(spec)
-            .into_iter()
-            .map(|beta| {
-                left *= 1.0 - beta;
-                left
-            })
-            .collect();
+        let mut kept = products(&betas(spec));
         if spec.rescale_betas_zero_snr {
-            rescale(&mut kept);
+            kept = rescaled(&kept);
         }
         Self {
-            kept,
+            kept: kept.into_iter().map(f64::from).collect(),
             rescaled: spec.rescale_betas_zero_snr,
         }
     }
@@ -67,19 +60,17 @@ impl NoiseSchedule {
     }
 }
 
-/// Returns the variance that each timestep adds.
-fn betas(spec: &SchedulerSpec) -> Vec<f64> {
+/// Returns the variance that each timestep adds, in single precision: a rounding of the last bit is
+/// a thousandth of the noise at the last steps, and diffusers rounds here.
+fn betas(spec: &SchedulerSpec) -> Vec<f32> {
     if let Some(betas) = &spec.trained_betas {
-        return betas.clone();
+        return betas.iter().map(|&beta| beta as f32).collect();
     }
     let count = spec.num_train_timesteps;
-    let between = |from: f64, to: f64| {
-        let last = f64::from(count.saturating_sub(1).max(1));
-        (0..count).map(move |step| from + (to - from) * f64::from(step) / last)
-    };
     match spec.beta_schedule {
-        BetaSchedule::Linear => between(spec.beta_start, spec.beta_end).collect(),
-        BetaSchedule::ScaledLinear => between(spec.beta_start.sqrt(), spec.beta_end.sqrt())
+        BetaSchedule::Linear => between(spec.beta_start, spec.beta_end, count),
+        BetaSchedule::ScaledLinear => between(spec.beta_start.sqrt(), spec.beta_end.sqrt(), count)
+            .into_iter()
             .map(|root| root * root)
             .collect(),
         BetaSchedule::SquaredcosCapV2 => {
@@ -88,20 +79,51 @@ fn betas(spec: &SchedulerSpec) -> Vec<f64> {
                 ((time + 0.008) / 1.008 * FRAC_PI_2).cos().powi(2)
             };
             (0..count)
-                .map(|step| (1.0 - kept(step + 1) / kept(step)).min(MAX_COSINE_BETA))
+                .map(|step| (1.0 - kept(step + 1) / kept(step)).min(MAX_COSINE_BETA) as f32)
                 .collect()
         }
     }
 }
 
-/// Shifts and scales the signal so that the last timestep has none (Lin et al., 2023, algorithm 1).
-fn rescale(kept: &mut [f64]) {
-    let (Some(first), Some(last)) = (kept.first().copied(), kept.last().copied()) else {
-        return;
+/// Returns `count` numbers from `from` to `to`, counted from the nearer end as torch does.
+fn between(from: f64, to: f64, count: u32) -> Vec<f32> {
+    let (from, to) = (from as f32, to as f32);
+    let last = count.saturating_sub(1).max(1);
+    let step = (to - from) / last as f32;
+    let number = |index: u32| match index < count / 2 {
+        true => step.mul_add(index as f32, from),
+        false => (-step).mul_add((last - index) as f32, to),
     };
-    let (first, last) = (first.sqrt(), last.sqrt());
-    for kept in kept {
-        let signal = (kept.sqrt() - last) * first / (first - last);
-        *kept = signal * signal;
-    }
+    (0..count).map(number).collect()
+}
+
+/// Returns the product of what the timesteps so far keep of the variance, by timestep.
+fn products(betas: &[f32]) -> Vec<f32> {
+    let mut product = 1.0;
+    let kept = betas.iter().map(|beta| {
+        product *= f64::from(1.0 - beta);
+        product as f32
+    });
+    kept.collect()
+}
+
+/// Shifts and scales the signal so that the last timestep has none (Lin et al., 2023, algorithm 1).
+fn rescaled(kept: &[f32]) -> Vec<f32> {
+    let signals: Vec<f32> = kept.iter().map(|kept| kept.sqrt()).collect();
+    let (Some(&first), Some(&last)) = (signals.first(), signals.last()) else {
+        return Vec::new();
+    };
+    let factor = first / (first - last);
+    let kept: Vec<f32> = (signals.iter())
+        .map(|signal| ((signal - last) * factor).powi(2))
+        .collect();
+    // diffusers returns to the variances, and rounds them again.
+    let before = kept
+        .iter()
+        .scan(1.0, |before, &kept| Some(std::mem::replace(before, kept)));
+    let betas: Vec<f32> = before
+        .zip(&kept)
+        .map(|(before, kept)| 1.0 - kept / before)
+        .collect();
+    products(&betas)
 }
