@@ -23,21 +23,24 @@ TRAINED = {"trained_betas": [round(0.0001 + 0.00002 * step, 5) for step in range
 KARRAS = {"use_karras_sigmas": True}
 SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
 EXPONENTIAL = {"use_exponential_sigmas": True}
+CLIPPED = {"clip_sample": True, "clip_sample_range": 0.4}
+UNFORCED = {"clip_sample": True, "steps_offset": 0}
 
 SPACINGS = [{"timestep_spacing": name} for name in ("linspace", "leading", "trailing")]
 
 CASES = {
     "DDIMScheduler": [
         {}, VELOCITY, {"set_alpha_to_one": False}, ZERO_SNR, COSINE, TRAINED, *SPACINGS,
-        {"num_train_timesteps": 2000},
+        {"num_train_timesteps": 2000}, CLIPPED, {**CLIPPED, **VELOCITY}, UNFORCED,
     ],
-    "DDPMScheduler": [{}, VELOCITY, *SPACINGS],
-    "PNDMScheduler": [{}, VELOCITY, {"set_alpha_to_one": True}, *SPACINGS],
+    "DDPMScheduler": [{}, VELOCITY, *SPACINGS, CLIPPED, UNFORCED],
+    "PNDMScheduler": [{}, VELOCITY, {"set_alpha_to_one": True}, *SPACINGS, {"steps_offset": 0}],
     "EulerDiscreteScheduler": [
         {}, VELOCITY, KARRAS, EXPONENTIAL, {"final_sigmas_type": "sigma_min"}, ZERO_SNR, *SPACINGS,
+        {"timestep_spacing": "leading", "steps_offset": 0},
     ],
     "EulerAncestralDiscreteScheduler": [{}, VELOCITY, ZERO_SNR, *SPACINGS],
-    "HeunDiscreteScheduler": [{}, VELOCITY, KARRAS, EXPONENTIAL, *SPACINGS],
+    "HeunDiscreteScheduler": [{}, VELOCITY, KARRAS, EXPONENTIAL, *SPACINGS, CLIPPED],
     "DPMSolverMultistepScheduler": [
         {}, VELOCITY, KARRAS, EXPONENTIAL, *SPACINGS,
         {"solver_order": 1}, {"solver_order": 3}, {"solver_type": "heun"},
@@ -57,7 +60,7 @@ CASES = {
         {"lower_order_final": False, "solver_order": 3, **SIGMA_MIN}, {**KARRAS, **SIGMA_MIN},
         COSINE, ZERO_SNR,
     ],
-    "LCMScheduler": [{}, VELOCITY, {"original_inference_steps": 100}, {"timestep_scaling": 5.0}],
+    "LCMScheduler": [{}, VELOCITY, {"original_inference_steps": 100}, {"timestep_scaling": 5.0}, CLIPPED],
     "KDPM2DiscreteScheduler": [{}],
     "KDPM2AncestralDiscreteScheduler": [],
     "LMSDiscreteScheduler": [{}],
@@ -88,10 +91,10 @@ def run(name: str, config: dict, steps: int, skipped: int) -> dict:
         return wave(draws)
 
     module.randn_tensor = noise
-    # As the pipelines of Stable Diffusion do.
+    # As the pipelines of Stable Diffusion do; those of XL leave the first two as they are.
     forced = {"steps_offset": 1, "clip_sample": False, "skip_prk_steps": True}
     whole = {**BETAS, **config}
-    scheduler = getattr(diffusers, name).from_config({**whole, **forced})
+    scheduler = getattr(diffusers, name).from_config({**forced, **whole})
     scheduler.set_timesteps(steps)
     timesteps = scheduler.timesteps
     latents = wave(0) * scheduler.init_noise_sigma
@@ -150,6 +153,8 @@ def main() -> None:
         for config in configs:
             references.append(run(name, config, 8, 0))
             references.append(run(name, config, 23, 0))
+            if not config and not name.startswith(("KDPM2", "LMS")):
+                references.append(run(name, config, 1, 0))
             # The engine starts PNDM from a picture in another way; see plms.rs. LMS cannot.
             if name not in ("PNDMScheduler", "LMSDiscreteScheduler"):
                 references.append(run(name, config, 10, 4))

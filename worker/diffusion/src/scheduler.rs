@@ -65,18 +65,14 @@ impl SchedulerKind {
         }
     }
 
-    /// Returns the supported numbers of steps. Multi-step solvers need at least two; half of the
+    /// Returns the supported numbers of steps. Those of diffusers-rs need at least two; half of the
     /// training steps is more than enough.
     pub fn steps(self) -> RangeInclusive<u32> {
         match self {
-            SchedulerKind::Ddim
-            | SchedulerKind::Ddpm
-            | SchedulerKind::Euler
-            | SchedulerKind::EulerAncestral
-            | SchedulerKind::FlowMatchEuler => 1..=500,
             // As many as the distillation had.
             SchedulerKind::Lcm => 1..=50,
-            _ => 2..=500,
+            SchedulerKind::Kdpm2 | SchedulerKind::Kdpm2Ancestral | SchedulerKind::Lms => 2..=500,
+            _ => 1..=500,
         }
     }
 

@@ -136,8 +136,13 @@ mod tests {
             let defaults = defaults("EulerDiscreteScheduler", "use_karras_sigmas", "true", model);
             assert_eq!(defaults, expected, "{model}");
         }
-        // Multi-step solvers need two.
-        let one = defaults("PNDMScheduler", "use_karras_sigmas", "false", "turbo-1step");
+        // Schedulers of diffusers-rs need two.
+        let one = defaults(
+            "KDPM2DiscreteScheduler",
+            "use_karras_sigmas",
+            "false",
+            "turbo-1step",
+        );
         assert_eq!(one, (2, 0.0));
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::allowed;
+use super::{allowed, keys};
 use crate::manifest::{FlowCurve, FlowMatchSpec, FlowShift, SigmaSpacing};
 
 /// diffusers' names and defaults.
@@ -64,8 +64,7 @@ pub(super) fn read(config: &Map<String, Value>) -> Result<FlowMatchSpec, String>
         "use_beta_sigmas": [false, null],
     });
     allowed::check(config, &READ, &fixed)?;
-    let config: Config =
-        serde_json::from_value(Value::Object(config.clone())).map_err(|error| error.to_string())?;
+    let config: Config = keys::parsed(config)?;
     let is_set = |flag: Option<bool>| flag == Some(true);
     Ok(FlowMatchSpec {
         num_train_timesteps: config.num_train_timesteps,

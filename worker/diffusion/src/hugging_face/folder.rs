@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::keys;
 use crate::error::Error;
 use crate::folder::{bad, read_json};
 use crate::single_file::PartFolders;
@@ -32,8 +33,7 @@ impl Folder<'_> {
     ) -> Result<T, Error> {
         let config: Map<String, Value> = self.json(file)?;
         check(&config).map_err(|message| self.bad(file, message))?;
-        serde_json::from_value(Value::Object(config))
-            .map_err(|e| self.bad(file, format!("invalid: {e}")).because(e))
+        keys::parsed(&config).map_err(|message| self.bad(file, message))
     }
 
     pub(super) fn exists(self, file: &str) -> bool {

@@ -1,5 +1,8 @@
 //! The keys of Hugging Face's configs by those of a manifest, for errors about derived manifests.
 
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
 const TEXT: &str = "text_encoder/config.json";
 const TEXT_2: &str = "text_encoder_2/config.json";
 const UNET: &str = "unet/config.json";
@@ -9,7 +12,7 @@ const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 /// A manifest's key, the file, and its key there.
 #[rustfmt::skip]
-const KEYS: [(&str, &str, &str); 57] = [
+const KEYS: [(&str, &str, &str); 58] = [
     ("tokenizer.context", TEXT, "max_position_embeddings"),
     ("text.heads", TEXT, "num_attention_heads"),
     ("text.hidden_size", TEXT, "hidden_size"),
@@ -59,6 +62,7 @@ const KEYS: [(&str, &str, &str); 57] = [
     ("scheduler.default", SCHEDULER, "_class_name"),
     ("scheduler.beta_start", SCHEDULER, "beta_start"),
     ("scheduler.beta_end", SCHEDULER, "beta_end"),
+    ("scheduler.steps_offset", SCHEDULER, "steps_offset"),
     ("scheduler.num_train_timesteps", SCHEDULER, "num_train_timesteps"),
     ("scheduler.trained_betas", SCHEDULER, "trained_betas"),
     ("scheduler.solver_order", SCHEDULER, "solver_order"),
@@ -71,6 +75,27 @@ const KEYS: [(&str, &str, &str); 57] = [
     ("scheduler.flow.shift_terminal", SCHEDULER, "shift_terminal"),
     ("scheduler.flow.num_train_timesteps", SCHEDULER, "num_train_timesteps"),
 ];
+
+/// Reads settings from a config.
+///
+/// # Errors
+/// What is wrong with the config, and the key at fault.
+pub(super) fn parsed<T: DeserializeOwned>(config: &Map<String, Value>) -> Result<T, String> {
+    let read = |config| serde_json::from_value::<T>(Value::Object(config));
+    read(config.clone()).map_err(|error| {
+        // serde names the keys that are missing only. Without the one at fault it has another
+        // complaint, or none.
+        let message = error.to_string();
+        let at_fault = config.iter().find(|(key, _)| {
+            let mut others = config.clone();
+            others.remove(*key);
+            read(others)
+                .err()
+                .is_none_or(|other| other.to_string() != message)
+        });
+        at_fault.map_or_else(|| message.clone(), |(key, _)| format!("{key}: {message}"))
+    })
+}
 
 /// Returns a broken rule of a manifest in the words of the configs: the file of its first key, and
 /// the message with the configs' keys. `None` if no config has such a key.

@@ -3,6 +3,7 @@
 //! other key of a config changes nothing, or refuses the model by name.
 
 mod allowed;
+mod components;
 pub(crate) mod defaults;
 mod flow_match;
 mod flux;
@@ -27,6 +28,8 @@ use crate::manifest::{
 use crate::scheduler::SchedulerKind;
 pub(crate) use folder::Folder;
 pub(crate) use keys::in_configs;
+#[cfg(test)]
+use scheduler::FLOW_MATCH;
 pub(crate) use scheduler::read as read_scheduler;
 use unet::UNetConfig;
 
@@ -41,11 +44,16 @@ struct Index {
     class_name: String,
     /// Library and class of the scheduler, which the scheduler's own config may contradict.
     scheduler: Option<(String, String)>,
-    /// Of Stable Diffusion XL; true by default.
+    /// Of Stable Diffusion XL; null is false, as in Python.
+    #[serde(default = "zeros")]
     force_zeros_for_empty_prompt: Option<bool>,
     /// Of Stable Diffusion XL's refiner.
     #[serde(default)]
     requires_aesthetics_score: bool,
+}
+
+fn zeros() -> Option<bool> {
+    Some(true)
 }
 
 /// A family of models.
@@ -56,12 +64,15 @@ enum Family {
     Flux,
 }
 
+/// The pipeline of Stable Diffusion that changes fewer settings of its scheduler.
+const INPAINTING: &str = "StableDiffusionInpaintPipeline";
+
 /// The families by the classes of their pipelines: the tasks of a checkpoint do not differ in its
 /// files.
 const CLASSES: [(&str, Family); 9] = [
     ("StableDiffusionPipeline", Family::Sd),
     ("StableDiffusionImg2ImgPipeline", Family::Sd),
-    ("StableDiffusionInpaintPipeline", Family::Sd),
+    (INPAINTING, Family::Sd),
     ("StableDiffusionXLPipeline", Family::Xl),
     ("StableDiffusionXLImg2ImgPipeline", Family::Xl),
     ("StableDiffusionXLInpaintPipeline", Family::Xl),
@@ -81,9 +92,13 @@ pub(crate) fn derive(path: &Path, model: &str) -> Result<Manifest, Error> {
         model,
         parts: None,
     };
-    let index: Index = folder.json(INDEX)?;
+    let entries: Map<String, Value> = folder.json(INDEX)?;
+    let refused = |message: String| folder.bad(INDEX, message);
+    let index: Index = keys::parsed(&entries).map_err(refused)?;
     let family = family(folder, &index.class_name)?;
+    components::check(&entries, family).map_err(refused)?;
     let scheduler = scheduler_spec(folder, index.scheduler.as_ref())?;
+    let scheduler = as_set_by_pipeline(scheduler, family, &index.class_name);
     let vae = vae::vae(folder)?;
     match family {
         Family::Sd => {
@@ -182,7 +197,7 @@ fn sdxl(folder: Folder<'_>, index: &Index, unet: UNetConfig) -> Result<SdxlSpec,
         unet: unet.spec(),
         tokenizer_2: text::tokenizer(folder, "tokenizer_2", text.max_position_embeddings)?,
         text_2: text.spec(true),
-        force_zeros_for_empty_prompt: index.force_zeros_for_empty_prompt.unwrap_or(true),
+        force_zeros_for_empty_prompt: index.force_zeros_for_empty_prompt == Some(true),
     })
 }
 
@@ -219,13 +234,35 @@ fn scheduler_spec(
         .map_err(|message| folder.bad(SCHEDULER, message))
 }
 
-/// Reads the scheduler of a class and a config, for tests.
+/// Returns a scheduler with the settings that Python's pipeline `class` changes.
+fn as_set_by_pipeline(scheduler: SchedulerSpec, family: Family, class: &str) -> SchedulerSpec {
+    match family {
+        Family::Sd if class == INPAINTING => SchedulerSpec {
+            steps_offset: 1,
+            ..scheduler
+        },
+        Family::Sd => SchedulerSpec {
+            steps_offset: 1,
+            clip_sample: None,
+            ..scheduler
+        },
+        Family::Xl | Family::Flux => scheduler,
+    }
+}
+
+/// Reads the scheduler of a class and a config, with Stable Diffusion's offset and without bound
+/// unless the config has them, for tests.
 #[cfg(test)]
 pub(crate) fn scheduler_of(
     class: &str,
     config: &str,
 ) -> Result<(SchedulerKind, SchedulerSpec), String> {
-    let config = serde_json::from_str(config).map_err(|error| error.to_string())?;
+    let mut config: Map<String, Value> =
+        serde_json::from_str(config).map_err(|error| error.to_string())?;
+    if class != FLOW_MATCH {
+        config.entry("steps_offset").or_insert(1.into());
+        config.entry("clip_sample").or_insert(false.into());
+    }
     scheduler::read(class, &config)
 }
 
@@ -233,6 +270,24 @@ pub(crate) fn scheduler_of(
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pipelines_of_stable_diffusion_change_their_scheduler_and_those_of_xl_do_not() {
+        let config = r#"{"beta_start": 0.001, "beta_end": 0.01, "beta_schedule": "linear",
+            "steps_offset": 0, "clip_sample": true}"#;
+        let (_, spec) = scheduler_of("DDIMScheduler", config).unwrap();
+        for (family, class, steps_offset, clip_sample) in [
+            (Family::Sd, "StableDiffusionPipeline", 1, None),
+            (Family::Sd, "StableDiffusionImg2ImgPipeline", 1, None),
+            (Family::Sd, INPAINTING, 1, Some(1.0)),
+            (Family::Xl, "StableDiffusionXLPipeline", 0, Some(1.0)),
+            (Family::Xl, "StableDiffusionXLInpaintPipeline", 0, Some(1.0)),
+        ] {
+            let set = as_set_by_pipeline(spec.clone(), family, class);
+            assert_eq!(set.steps_offset, steps_offset, "{class}");
+            assert_eq!(set.clip_sample, clip_sample, "{class}");
+        }
+    }
 
     #[test]
     fn the_index_names_the_scheduler() {
@@ -252,7 +307,6 @@ mod tests {
         };
         let spec = read(Some("EulerDiscreteScheduler")).unwrap();
         assert_eq!(spec.default, SchedulerKind::Euler);
-        assert_eq!(spec.steps_offset, 1);
         // Its own class needs a setting that it does not have.
         assert!(
             read(None)

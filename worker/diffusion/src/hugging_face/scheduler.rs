@@ -4,12 +4,15 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{allowed, flow_match};
+use super::{allowed, flow_match, keys};
 use crate::manifest::{
     BetaSchedule, DpmAlgorithm, DpmSolverType, PredictionType, SchedulerSpec, SigmaSpacing,
     UniPcSolver, UniPcSpec,
 };
 use crate::scheduler::SchedulerKind;
+
+/// The class for FLUX.1.
+pub(super) const FLOW_MATCH: &str = "FlowMatchEulerDiscreteScheduler";
 
 /// The keys that [`SchedulerSpec`] has, with Hugging Face's names and values.
 #[derive(Deserialize)]
@@ -26,8 +29,9 @@ fn epsilon() -> PredictionType {
 }
 
 /// Keys that [`SchedulerSpec`] reads under the same name.
-const SAME: [&str; 12] = [
+const SAME: [&str; 13] = [
     "num_train_timesteps",
+    "steps_offset",
     "trained_betas",
     "rescale_betas_zero_snr",
     "timestep_spacing",
@@ -41,21 +45,20 @@ const SAME: [&str; 12] = [
     "timestep_scaling",
 ];
 
-/// Keys that have an effect only together with others, which are refused, or that Python's
-/// pipelines of Stable Diffusion override.
-const WITHOUT_EFFECT: [&str; 8] = [
-    "clip_sample",
-    "clip_sample_range",
+/// Keys that have an effect only together with others, which are refused, or that belong to other
+/// schedulers.
+const WITHOUT_EFFECT: [&str; 5] = [
     "dynamic_thresholding_ratio",
     "sample_max_value",
     "flow_shift",
     "time_shift_type",
-    "steps_offset",
     "skip_prk_steps",
 ];
 
 /// Keys that are read here.
-const READ: [&str; 10] = [
+const READ: [&str; 12] = [
+    "clip_sample",
+    "clip_sample_range",
     "prediction_type",
     "beta_start",
     "beta_end",
@@ -76,14 +79,13 @@ pub(crate) fn read(
     class: &str,
     config: &Map<String, Value>,
 ) -> Result<(SchedulerKind, SchedulerSpec), String> {
-    if class == "FlowMatchEulerDiscreteScheduler" {
+    if class == FLOW_MATCH {
         let flow = flow_match::read(config)?;
         return Ok((SchedulerKind::FlowMatchEuler, SchedulerSpec::of_flow(flow)));
     }
     let kind = kind(class).ok_or_else(|| format!("{class} is not supported"))?;
     check(kind, config)?;
-    let read: Config =
-        serde_json::from_value(Value::Object(config.clone())).map_err(|error| error.to_string())?;
+    let read: Config = keys::parsed(config)?;
     let is_set = |key: &str| config.get(key) == Some(&Value::Bool(true));
     let mut spec: Map<String, Value> = SAME
         .iter()
@@ -103,11 +105,9 @@ pub(crate) fn read(
     ] {
         spec.insert(key.to_owned(), value.map_err(|error| error.to_string())?);
     }
-    let spec: SchedulerSpec =
-        serde_json::from_value(Value::Object(spec)).map_err(|error| error.to_string())?;
+    let spec: SchedulerSpec = keys::parsed(&spec)?;
     let mut spec = SchedulerSpec {
-        // Python's pipelines of Stable Diffusion force it.
-        steps_offset: 1,
+        clip_sample: clip_sample(kind, config)?,
         sigma_spacing: match (
             is_set("use_karras_sigmas"),
             is_set("use_exponential_sigmas"),
@@ -129,11 +129,30 @@ pub(crate) fn read(
         .into_iter()
         .filter(|&kind| spec.allows(kind))
         .collect();
-    if !spec.allowed.contains(&kind) {
-        let message = format!("{class} supports none of the settings of noise schedules");
-        return Err(message);
+    match spec.setting_beyond(kind) {
+        Some(key) => Err(format!("{key}: of {class} only the default is supported")),
+        None => Ok((kind, spec)),
     }
-    Ok((kind, spec))
+}
+
+/// Returns the bound of the predicted picture. Two classes have one unless their config says no.
+fn clip_sample(kind: SchedulerKind, config: &Map<String, Value>) -> Result<Option<f64>, String> {
+    let by_default = matches!(kind, SchedulerKind::Ddim | SchedulerKind::Ddpm);
+    let clips = match config.get("clip_sample") {
+        None => by_default,
+        Some(Value::Null) => false,
+        Some(Value::Bool(clips)) => *clips,
+        Some(other) => return Err(format!("clip_sample: {other} is not supported")),
+    };
+    let range = match config.get("clip_sample_range") {
+        None => 1.0,
+        Some(range) => match range.as_f64() {
+            Some(range) if range > 0.0 => range,
+            _ if !clips => 1.0,
+            _ => return Err(format!("clip_sample_range: {range} is not supported")),
+        },
+    };
+    Ok(clips.then_some(range))
 }
 
 fn kind(class: &str) -> Option<SchedulerKind> {
@@ -240,12 +259,13 @@ mod tests {
             ("prediction_type", json!("sample")),
             ("timestep_spacing", json!("cosine")),
             ("solver_order", json!("two")),
+            ("clip_sample", json!("yes")),
+            ("steps_offset", json!(-1)),
+            ("trained_betas", json!({"first": 0.1})),
             ("a_key_of_tomorrow", json!(1)),
         ] {
             let message = read("DPMSolverMultistepScheduler", &config(key, value)).unwrap_err();
-            let value = ["exponential", "sample", "cosine", "two"];
-            let names = message.contains(key) || value.iter().any(|value| message.contains(value));
-            assert!(names, "{key}: {message}");
+            assert!(message.contains(key), "{key}: {message}");
         }
         let message = read("PNDMScheduler", &config("skip_prk_steps", json!(false))).unwrap_err();
         assert!(message.contains("skip_prk_steps"), "{message}");
@@ -269,6 +289,28 @@ mod tests {
         let (_, spec) = read("EulerDiscreteScheduler", &karras).unwrap();
         assert!(spec.allowed.contains(&SchedulerKind::Heun));
         assert!(!spec.allowed.contains(&SchedulerKind::Lms));
-        assert!(read("LMSDiscreteScheduler", &karras).is_err());
+        let message = read("LMSDiscreteScheduler", &karras).unwrap_err();
+        assert!(message.contains("use_karras_sigmas"), "{message}");
+        let trailing = config("timestep_spacing", json!("trailing"));
+        let message = read("KDPM2DiscreteScheduler", &trailing).unwrap_err();
+        assert!(message.contains("timestep_spacing"), "{message}");
+    }
+
+    #[test]
+    fn the_bound_of_the_picture_is_the_configs_or_the_classs() {
+        let bound = |class: &str, key: &str, value: Value| {
+            read(class, &config(key, value)).unwrap().1.clip_sample
+        };
+        let range = || ("clip_sample_range", json!(2.0));
+        let (key, value) = range();
+        assert_eq!(bound("DDIMScheduler", key, value), Some(2.0));
+        let (key, value) = range();
+        assert_eq!(bound("LCMScheduler", key, value), None);
+        assert_eq!(bound("DDPMScheduler", "clip_sample", json!(false)), None);
+        assert_eq!(bound("DDPMScheduler", "clip_sample", json!(null)), None);
+        assert_eq!(
+            bound("HeunDiscreteScheduler", "clip_sample", json!(true)),
+            Some(1.0)
+        );
     }
 }

@@ -20,7 +20,8 @@ pub struct SchedulerSpec {
     pub beta_end: f64,
     /// Growth of the variance in between.
     pub beta_schedule: BetaSchedule,
-    /// Offset added to each timestep of schedulers that count from the start of training; 1.
+    /// Offset added to each timestep of schedulers that count from the start of training, 0 or 1.
+    /// Python's pipelines of Stable Diffusion set it to 1, those of XL do not.
     #[serde(default)]
     pub steps_offset: usize,
     /// Timesteps of the training.
@@ -35,6 +36,10 @@ pub struct SchedulerSpec {
     /// Which timesteps a number of steps visits; each scheduler has its own default.
     #[serde(default)]
     pub timestep_spacing: Option<TimestepSpacing>,
+    /// Bound of the predicted picture's latents, for DDIM, DDPM, Heun and LCM. Python's pipelines
+    /// of Stable Diffusion remove it, those of inpainting and XL do not.
+    #[serde(default)]
+    pub clip_sample: Option<f64>,
     /// Whether the last step of DDIM and PNDM ends without noise; each has its own default.
     #[serde(default)]
     pub set_alpha_to_one: Option<bool>,
@@ -92,6 +97,7 @@ impl SchedulerSpec {
             trained_betas: None,
             rescale_betas_zero_snr: false,
             timestep_spacing: None,
+            clip_sample: None,
             set_alpha_to_one: None,
             sigma_spacing: SigmaSpacing::Timesteps,
             final_sigmas_type: FinalSigma::Zero,
@@ -108,26 +114,50 @@ impl SchedulerSpec {
         }
     }
 
-    /// Returns whether a scheduler computes this noise schedule or flow: diffusers-rs has only
-    /// Hugging Face's default settings.
+    /// Returns whether a scheduler computes this noise schedule or flow.
     pub fn allows(&self, kind: SchedulerKind) -> bool {
         if self.flow.is_some() || kind.needs_flow() {
             return self.flow.is_some() && kind.needs_flow();
         }
-        let has_all = !matches!(
-            kind,
-            SchedulerKind::Kdpm2 | SchedulerKind::Kdpm2Ancestral | SchedulerKind::Lms
-        );
-        has_all
-            || self.num_train_timesteps == default_train_timesteps()
-                && self.trained_betas.is_none()
-                && !self.rescale_betas_zero_snr
-                && self.sigma_spacing == SigmaSpacing::Timesteps
-                && self.beta_schedule != BetaSchedule::SquaredcosCapV2
-                && matches!(
+        self.setting_beyond(kind).is_none()
+    }
+
+    /// Returns the first setting of the noise schedule that a scheduler does not compute:
+    /// diffusers-rs has only Hugging Face's defaults.
+    pub(crate) fn setting_beyond(&self, kind: SchedulerKind) -> Option<&'static str> {
+        use SchedulerKind::{Kdpm2, Kdpm2Ancestral, Lms};
+        if ![Kdpm2, Kdpm2Ancestral, Lms].contains(&kind) {
+            return None;
+        }
+        let defaults = [
+            (
+                "num_train_timesteps",
+                self.num_train_timesteps == default_train_timesteps(),
+            ),
+            ("trained_betas", self.trained_betas.is_none()),
+            ("rescale_betas_zero_snr", !self.rescale_betas_zero_snr),
+            (
+                "use_karras_sigmas",
+                self.sigma_spacing != SigmaSpacing::Karras,
+            ),
+            (
+                "use_exponential_sigmas",
+                self.sigma_spacing != SigmaSpacing::Exponential,
+            ),
+            (
+                "beta_schedule",
+                self.beta_schedule != BetaSchedule::SquaredcosCapV2,
+            ),
+            (
+                "timestep_spacing",
+                matches!(
                     self.timestep_spacing,
                     None | Some(TimestepSpacing::Linspace)
-                )
+                ),
+            ),
+        ];
+        let found = defaults.into_iter().find(|(_, is_default)| !is_default);
+        found.map(|(key, _)| key)
     }
 }
 

@@ -3,13 +3,15 @@
 use tch::Tensor;
 
 use super::noise_schedule::NoiseSchedule;
-use super::{Answer, Call, Level, Plan, Solver, spacing};
+use super::{Answer, Call, Level, Plan, Solver, clipped, spacing};
 use crate::manifest::{SchedulerSpec, TimestepSpacing};
 
 struct Ddim {
     calls: Vec<Call>,
     /// The level after each call.
     next: Vec<Level>,
+    /// Bound of the picture.
+    bound: Option<f64>,
 }
 
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec) -> Plan {
@@ -23,7 +25,11 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec)
     Plan {
         calls: calls.clone(),
         initial_sigma: 1.0,
-        solver: Box::new(Ddim { calls, next }),
+        solver: Box::new(Ddim {
+            calls,
+            next,
+            bound: spec.clip_sample,
+        }),
     }
 }
 
@@ -59,6 +65,6 @@ impl Solver for Ddim {
     fn step(&mut self, answer: &Answer<'_>) -> Tensor {
         let (level, next) = (self.calls[answer.index].level, self.next[answer.index]);
         let noise = (answer.latents - &answer.picture * level.signal) / level.deviation;
-        &answer.picture * next.signal + noise * next.deviation
+        clipped(&answer.picture, self.bound) * next.signal + noise * next.deviation
     }
 }

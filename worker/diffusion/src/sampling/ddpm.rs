@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::noise_schedule::NoiseSchedule;
-use super::{Answer, Call, Level, Plan, Solver, ddim, spacing};
+use super::{Answer, Call, Level, Plan, Solver, clipped, ddim, spacing};
 use crate::manifest::{SchedulerSpec, TimestepSpacing};
 
 /// Least variance of a step's noise, as in diffusers.
@@ -13,6 +13,8 @@ struct Ddpm {
     calls: Vec<Call>,
     /// The level after each call.
     next: Vec<Level>,
+    /// Bound of the picture.
+    bound: Option<f64>,
 }
 
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec) -> Plan {
@@ -24,7 +26,11 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec)
     Plan {
         calls: calls.clone(),
         initial_sigma: 1.0,
-        solver: Box::new(Ddpm { calls, next }),
+        solver: Box::new(Ddpm {
+            calls,
+            next,
+            bound: spec.clip_sample,
+        }),
     }
 }
 
@@ -36,7 +42,7 @@ impl Solver for Ddpm {
         let (noise, next_noise) = (level.deviation.powi(2), next.deviation.powi(2));
         let kept = (level.signal / next.signal).powi(2);
         let added = 1.0 - kept;
-        let mean = &answer.picture * (next.signal * added / noise)
+        let mean = clipped(&answer.picture, self.bound) * (next.signal * added / noise)
             + answer.latents * (kept.sqrt() * next_noise / noise);
         match timestep > 0.0 {
             true => {

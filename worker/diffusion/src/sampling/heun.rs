@@ -5,13 +5,15 @@ use tch::Tensor;
 
 use super::euler::Sigmas;
 use super::noise_schedule::NoiseSchedule;
-use super::{Answer, Call, Level, Plan, Solver};
+use super::{Answer, Call, Level, Plan, Solver, clipped};
 use crate::manifest::SchedulerSpec;
 
 struct Heun {
     sigmas: Vec<f64>,
     /// Latents and derivative at the begin of the step.
     begun: Option<(Tensor, Tensor)>,
+    /// Bound of the picture.
+    bound: Option<f64>,
 }
 
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec) -> Plan {
@@ -34,6 +36,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec)
         solver: Box::new(Heun {
             sigmas,
             begun: None,
+            bound: spec.clip_sample,
         }),
     }
 }
@@ -42,7 +45,7 @@ impl Solver for Heun {
     fn step(&mut self, answer: &Answer<'_>) -> Tensor {
         let step = answer.index / 2;
         let (from, to) = (self.sigmas[step], self.sigmas[step + 1]);
-        let offset = answer.latents - &answer.picture;
+        let offset = answer.latents - clipped(&answer.picture, self.bound);
         match self.begun.take() {
             Some((latents, derivative)) => {
                 let corrected = (derivative + offset / to) / 2.0;

@@ -4,7 +4,7 @@
 use tch::Tensor;
 
 use super::noise_schedule::NoiseSchedule;
-use super::{Answer, Call, Plan, Solver};
+use super::{Answer, Call, Plan, Solver, clipped};
 use crate::manifest::SchedulerSpec;
 
 /// Standard deviation of the data, as the boundary condition has it.
@@ -13,6 +13,8 @@ const DATA_DEVIATION: f64 = 0.5;
 struct Lcm {
     calls: Vec<Call>,
     timestep_scaling: f64,
+    /// Bound of the picture.
+    bound: Option<f64>,
 }
 
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec) -> Plan {
@@ -34,6 +36,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, spec: &SchedulerSpec)
         solver: Box::new(Lcm {
             calls,
             timestep_scaling: spec.timestep_scaling,
+            bound: spec.clip_sample,
         }),
     }
 }
@@ -43,7 +46,8 @@ impl Solver for Lcm {
         let scaled = self.calls[answer.index].timestep * self.timestep_scaling;
         let length = scaled.hypot(DATA_DEVIATION);
         let skip = (DATA_DEVIATION / length).powi(2);
-        let denoised = &answer.picture * (scaled / length) + answer.latents * skip;
+        let picture = clipped(&answer.picture, self.bound);
+        let denoised = picture * (scaled / length) + answer.latents * skip;
         match self.calls.get(answer.index + 1) {
             Some(next) => denoised * next.level.signal + (answer.noise)() * next.level.deviation,
             None => denoised,

@@ -72,6 +72,14 @@ impl Level {
     }
 }
 
+/// Returns a picture's latents within a bound, if there is one.
+fn clipped(picture: &Tensor, bound: Option<f64>) -> Tensor {
+    match bound {
+        Some(bound) => picture.clamp(-bound, bound),
+        None => picture.shallow_clone(),
+    }
+}
+
 /// What a network predicts.
 #[derive(Debug, Clone, Copy)]
 enum Target {

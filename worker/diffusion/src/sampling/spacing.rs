@@ -18,7 +18,11 @@ pub(super) fn timesteps(
     let count = schedule.len();
     match spacing {
         TimestepSpacing::Linspace => {
-            let linear = linspace((count - 1) as f64, 0.0, steps);
+            let linear = match steps {
+                // As in diffusers, which counts from the first timestep.
+                1 => vec![0.0],
+                _ => linspace((count - 1) as f64, 0.0, steps),
+            };
             match whole {
                 true => linear.into_iter().map(f64::round_ties_even).collect(),
                 false => linear,

@@ -270,6 +270,8 @@ fn scheduler(tensors: &Tensors, family: UNetFamily, model: &str) -> Result<Sched
         ("beta_schedule", json!("scaled_linear")),
         ("timestep_spacing", json!(spacing)),
         ("skip_prk_steps", json!(true)),
+        ("steps_offset", json!(1)),
+        ("clip_sample", json!(false)),
         ("set_alpha_to_one", json!(false)),
         (
             "rescale_betas_zero_snr",
