@@ -127,3 +127,73 @@ fn rescaled(kept: &[f32]) -> Vec<f32> {
         .collect();
     products(&betas)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// What diffusers' `alphas_cumprod` has at timesteps 0, 1, 20 (less than 1 by) and 998.
+    #[test]
+    fn schedules_are_rounded_as_pythons() {
+        for (schedule, (from, to), rescaled, noise, last) in [
+            (
+                "linear",
+                (0.0001, 0.02),
+                false,
+                [
+                    0.00010001659393310547,
+                    0.0002199411392211914,
+                    0.006264686584472656,
+                ],
+                4.118194192415103e-5,
+            ),
+            (
+                "scaled_linear",
+                (0.00085, 0.012),
+                false,
+                [
+                    0.0008500218391418457,
+                    0.0017039775848388672,
+                    0.01868569850921631,
+                ],
+                0.004716695751994848,
+            ),
+            (
+                "squaredcos_cap_v2",
+                (0.0001, 0.02),
+                false,
+                [
+                    4.13060188293457e-5,
+                    8.744001388549805e-5,
+                    0.001885831356048584,
+                ],
+                2.428766265438753e-6,
+            ),
+            (
+                "scaled_linear",
+                (0.00085, 0.012),
+                true,
+                [
+                    0.0008500218391418457,
+                    0.001766502857208252,
+                    0.019986748695373535,
+                ],
+                1.9679633567193378e-7,
+            ),
+        ] {
+            let json = serde_json::json!({
+                "allowed": [], "default": "ddim", "prediction_type": "epsilon",
+                "beta_start": from, "beta_end": to, "beta_schedule": schedule,
+                "rescale_betas_zero_snr": rescaled,
+            });
+            let spec: SchedulerSpec = serde_json::from_value(json).unwrap();
+            let schedule = NoiseSchedule::new(&spec);
+            let ours = [0.0, 1.0, 20.0].map(|timestep| 1.0 - schedule.kept(timestep));
+            assert_eq!(ours, noise, "{spec:?}");
+            // Rescaling subtracts nearly equal numbers here.
+            let off = (schedule.kept(998.0) / last - 1.0).abs();
+            assert!(off < 1e-6, "{off} {spec:?}");
+        }
+    }
+}
