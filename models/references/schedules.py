@@ -34,13 +34,16 @@ CASES = {
         {"num_train_timesteps": 2000}, CLIPPED, {**CLIPPED, **VELOCITY}, UNFORCED,
     ],
     "DDPMScheduler": [{}, VELOCITY, *SPACINGS, CLIPPED, UNFORCED],
-    "PNDMScheduler": [{}, VELOCITY, {"set_alpha_to_one": True}, *SPACINGS, {"steps_offset": 0}],
+    "PNDMScheduler": [
+        {}, VELOCITY, {"set_alpha_to_one": True}, *SPACINGS, {"steps_offset": 0},
+        ZERO_SNR,
+    ],
     "EulerDiscreteScheduler": [
         {}, VELOCITY, KARRAS, EXPONENTIAL, {"final_sigmas_type": "sigma_min"}, ZERO_SNR, *SPACINGS,
         {"timestep_spacing": "leading", "steps_offset": 0},
     ],
     "EulerAncestralDiscreteScheduler": [{}, VELOCITY, ZERO_SNR, *SPACINGS],
-    "HeunDiscreteScheduler": [{}, VELOCITY, KARRAS, EXPONENTIAL, *SPACINGS, CLIPPED],
+    "HeunDiscreteScheduler": [{}, VELOCITY, KARRAS, EXPONENTIAL, *SPACINGS, CLIPPED, ZERO_SNR],
     "DPMSolverMultistepScheduler": [
         {}, VELOCITY, KARRAS, EXPONENTIAL, *SPACINGS,
         {"solver_order": 1}, {"solver_order": 3}, {"solver_type": "heun"},

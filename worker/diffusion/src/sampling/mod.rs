@@ -147,7 +147,12 @@ impl Sampler {
         tokens: u32,
         spec: &SchedulerSpec,
     ) -> Self {
-        let schedule = NoiseSchedule::new(spec);
+        // Two of diffusers' schedulers ignore the setting.
+        let schedule = NoiseSchedule::new(&SchedulerSpec {
+            rescale_betas_zero_snr: spec.rescale_betas_zero_snr
+                && !matches!(kind, SchedulerKind::Heun | SchedulerKind::Pndm),
+            ..spec.clone()
+        });
         let (steps, skipped) = (steps as usize, skipped as usize);
         let calls_per_step = match kind {
             SchedulerKind::Heun | SchedulerKind::Kdpm2 | SchedulerKind::Kdpm2Ancestral => 2,
