@@ -158,8 +158,11 @@ def main() -> None:
             references.append(run(name, config, 23, 0))
             if not config and not name.startswith(("KDPM2", "LMS")):
                 references.append(run(name, config, 1, 0))
-            # The engine starts PNDM from a picture in another way; see plms.rs. LMS cannot.
-            if name not in ("PNDMScheduler", "LMSDiscreteScheduler"):
+            if name == "PNDMScheduler":
+                # It repeats a timestep at the start.
+                references += [run(name, config, 10, skipped) for skipped in (1, 2)]
+            # The engine cannot start LMS from a picture.
+            if name != "LMSDiscreteScheduler":
                 references.append(run(name, config, 10, 4))
     for config in FLOW_CASES:
         for steps, skipped in [(8, 0), (23, 0), (10, 4)]:

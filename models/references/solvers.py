@@ -42,9 +42,6 @@ SOLVERS = {
     "lcm": ("lcm", "LCMScheduler", {}),
 }  # fmt: skip
 
-# The engine starts it from a picture in another way; see plms.rs.
-NOT_FROM_PICTURES = ("pndm",)
-
 
 def reproducible(scheduler):
     """The scheduler with the engine's noise: see worker/diffusion/src/noise.rs."""
@@ -124,8 +121,6 @@ def main() -> None:
             "sdxl", "text to image", "StableDiffusionXLPipeline", xl.components,
             latents=references["noise"], **size,
         )
-        if solver in NOT_FROM_PICTURES:
-            continue
         start = {"image": references["sdxl/encoded"], "strength": STRENGTH}
         run(
             "sdxl", "image to image", "StableDiffusionXLImg2ImgPipeline", xl.components, **start

@@ -27,8 +27,9 @@ struct Plms {
     start: Option<Tensor>,
 }
 
-/// The second timestep is called twice, wherever the calls begin. (Python's diffusers keeps the
-/// repetition at its old position, and so ends a step too early.)
+/// The second timestep is listed twice, since the second call repeats the first one's step. As in
+/// Python's diffusers, a picture to start from removes the first entries of that list, and the
+/// second call is then a repetition all the same.
 pub(super) fn plan(
     schedule: &NoiseSchedule,
     count: usize,
@@ -37,14 +38,12 @@ pub(super) fn plan(
 ) -> Plan {
     let spacing = spec.timestep_spacing.unwrap_or(TimestepSpacing::Leading);
     let mut timesteps = spacing::timesteps(spacing, schedule, count, spec, true);
-    let second = skipped + 1;
-    if let Some(&timestep) = timesteps.get(second) {
-        timesteps.insert(second, timestep);
+    if let Some(&second) = timesteps.get(1) {
+        timesteps.insert(1, second);
     }
     let stride = ddim::stride(schedule, count);
     let steps = timesteps.iter().enumerate().map(|(index, &timestep)| {
-        // The second call repeats the first one's step.
-        let from = if index == second {
+        let from = if index == skipped + 1 {
             timestep + stride
         } else {
             timestep
