@@ -20,10 +20,6 @@ use warmq_diffusion::{Mask, Picture, Pipeline, Request, Start};
 /// Relative L2 distance of equal computations with different rounding.
 const BOUND: f64 = 1e-5;
 
-/// Bound with Karras's noise levels, whose timesteps Python computes in single precision: up to
-/// 2e-4 of a training step away.
-const BOUND_OF_KARRAS: f64 = 3e-5;
-
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 /// The engine's name of each solver, and its settings.
@@ -96,11 +92,7 @@ fn agrees_with_python(family: &str, folder: &'static str) {
                 };
                 pipeline.redraw(&start, &stored("redraw_noise"), &prompts, &request)
             };
-            let bound = match solver.contains("Karras") {
-                true => BOUND_OF_KARRAS,
-                false => BOUND,
-            };
-            reference.holds_within(&name(task), &latents.unwrap(), bound);
+            reference.holds_within(&name(task), &latents.unwrap(), BOUND);
             compared += 1;
         }
     }

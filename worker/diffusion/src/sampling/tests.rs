@@ -47,8 +47,8 @@ fn every_scheduler_goes_from_its_fewest_steps_to_its_most() {
     }
 }
 
-/// With a perfect UNet every scheduler reaches the picture, from any starting step. Only PNDM from a
-/// picture keeps the noise of a step, since diffusers repeats the first step at the wrong place.
+/// With a perfect UNet every scheduler reaches the picture, from any starting step. Only PNDM keeps
+/// the noise of a step if it starts from a picture, as in diffusers.
 #[test]
 fn a_perfect_prediction_leads_back_to_the_picture_from_any_step() {
     let options = (Kind::Float, Device::Cpu);
