@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, Rgba, RgbaImage, imageops};
+use image::{ExtendedColorType, Rgb, Rgba, RgbaImage, imageops};
 use warmq_diffusion::{Mask, Picture};
 
 use crate::engine::picture::{self as seam, OutputFormat, UnreadablePicture};
@@ -40,12 +40,20 @@ pub(crate) fn read(file: &[u8]) -> Result<Picture, UnreadablePicture> {
 /// # Errors
 /// As [`read`].
 pub(crate) fn read_mask(file: &[u8]) -> Result<Mask, UnreadablePicture> {
-    let luma = seam::read(file)?.into_luma8();
+    let rgb = seam::read(file)?.into_rgb8();
     Ok(Mask {
-        width: luma.width(),
-        height: luma.height(),
-        luma: luma.into_raw(),
+        width: rgb.width(),
+        height: rgb.height(),
+        luma: rgb.pixels().map(|pixel| luma(*pixel)).collect(),
     })
+}
+
+/// Returns the gray of a colour by ITU-R BT.601, with the factors and rounding of Pillow, which
+/// Python's diffusers uses.
+fn luma(Rgb([red, green, blue]): Rgb<u8>) -> u8 {
+    let weighted = 19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue);
+    // The factors add up to 1 << 16, so it fits.
+    ((weighted + (1 << 15)) >> 16) as u8
 }
 
 /// Encodes a picture.
@@ -97,6 +105,21 @@ mod tests {
         let grey = picture.rgb[9..12].to_vec();
         assert_eq!(picture.rgb[..9], [255, 255, 255, 200, 0, 0, 255, 255, 255]);
         assert!(grey.iter().all(|part| part.abs_diff(127) <= 1), "{grey:?}");
+    }
+
+    #[test]
+    fn masks_in_colour_are_as_gray_as_in_pillow() {
+        // Image.new("RGB", (1, 1), colour).convert("L")
+        for (colour, gray) in [
+            ([255, 90, 0], 129),
+            ([255, 86, 0], 127),
+            ([0, 0, 255], 29),
+            ([0, 255, 0], 150),
+            ([128, 128, 128], 128),
+            ([255, 255, 255], 255),
+        ] {
+            assert_eq!(luma(Rgb(colour)), gray, "{colour:?}");
+        }
     }
 
     #[test]
