@@ -91,7 +91,7 @@ fn dispatcher(record: &JobRecord, acted_ms: Option<u64>) -> String {
 fn held(hold: &Hold, record: &JobRecord) -> String {
     let what_for = match patience_ms(hold, record) {
         Some(_) => "for a warm runner",
-        None => "until one comes free",
+        None => "until a runner is free for it",
     };
     format!(
         "{} held it {what_for}: {}",

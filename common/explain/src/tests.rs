@@ -292,7 +292,7 @@ fn without_a_hint_it_is_held_only_while_all_runners_are_busy() {
     assert_eq!(
         middle(&job, CREATED),
         [
-            "After 12 ms, the dispatcher held it until one comes free: no runner was idle.",
+            "After 12 ms, the dispatcher held it until a runner is free for it: no runner was idle.",
             "Any runner would do; it was held for 2.1 s.",
             "Then the dispatcher (policy 'warm') sent it to gpu-a: it carries no hint, so every runner is equal to it; \
              gpu-a came free.",
@@ -341,7 +341,7 @@ fn a_job_that_came_back_is_held_anew() {
         middle(&job, CREATED + 4000)[2..],
         [
             "It was requeued since, and waits again.",
-            "After 3.0 s, the dispatcher held it until one comes free: the one runner with 'digits' was busy, and no \
+            "After 3.0 s, the dispatcher held it until a runner is free for it: the one runner with 'digits' was busy, and no \
              other was idle.",
             "It has been held for 1.0 s; any runner will do.",
         ]
