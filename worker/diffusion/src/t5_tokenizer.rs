@@ -12,8 +12,8 @@ use crate::tokenizer::Tokenizer;
 /// The whole tokenizer; sentencepiece's own file is not read.
 pub(crate) const FILE: &str = "tokenizer_2/tokenizer.json";
 
-const PAD: &str = "<pad>";
-const END: &str = "</s>";
+pub(crate) const PAD: &str = "<pad>";
+pub(crate) const END: &str = "</s>";
 
 /// Reads the tokenizer from a file of a model's folder.
 pub(crate) fn load(

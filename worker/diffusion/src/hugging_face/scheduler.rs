@@ -45,6 +45,14 @@ const SAME: [&str; 13] = [
     "timestep_scaling",
 ];
 
+/// Those of them of which null is false, as in Python; without the key, the class has a default.
+const FLAGS: [&str; 4] = [
+    "rescale_betas_zero_snr",
+    "set_alpha_to_one",
+    "lower_order_final",
+    "euler_at_final",
+];
+
 /// Keys that have an effect only together with others, which are refused, or that belong to other
 /// schedulers.
 const WITHOUT_EFFECT: [&str; 5] = [
@@ -89,7 +97,13 @@ pub(crate) fn read(
     let is_set = |key: &str| config.get(key) == Some(&Value::Bool(true));
     let mut spec: Map<String, Value> = SAME
         .iter()
-        .filter_map(|&key| Some((key.to_owned(), config.get(key)?.clone())))
+        .filter_map(|&key| {
+            let value = match config.get(key)? {
+                Value::Null if FLAGS.contains(&key) => Value::Bool(false),
+                value => value.clone(),
+            };
+            Some((key.to_owned(), value))
+        })
         .filter(|(_, value)| !value.is_null())
         .collect();
     spec.insert("allowed".to_owned(), Value::Array(Vec::new()));
@@ -294,6 +308,17 @@ mod tests {
         let trailing = config("timestep_spacing", json!("trailing"));
         let message = read("KDPM2DiscreteScheduler", &trailing).unwrap_err();
         assert!(message.contains("timestep_spacing"), "{message}");
+    }
+
+    #[test]
+    fn null_is_false_although_the_class_has_another_default() {
+        let set_alpha = |config: &Map<String, Value>| {
+            let (_, spec) = read("DDIMScheduler", config).unwrap();
+            spec.set_alpha_to_one
+        };
+        let null = config("set_alpha_to_one", Value::Null);
+        assert_eq!(set_alpha(&null), Some(false));
+        assert_eq!(set_alpha(&config("beta_start", json!(0.001))), None);
     }
 
     #[test]
