@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::allowed;
 use super::folder::Folder;
-use super::text::check_token;
+use super::text::TokenizerConfigs;
 use crate::error::Error;
 use crate::manifest::{
     Defaults, FlowCurve, FlowMatchSpec, FlowShift, FluxTransformerSpec, ImageSizes, SigmaSpacing,
@@ -27,7 +27,6 @@ const MAX_SIDE: u32 = 2048;
 
 pub(super) const TRANSFORMER: &str = "transformer/config.json";
 const T5: &str = "text_encoder_2/config.json";
-const TOKENIZER_2: &str = "tokenizer_2";
 
 /// Reads the config of the transformer.
 pub(super) fn transformer(folder: Folder<'_>) -> Result<FluxTransformerSpec, Error> {
@@ -39,8 +38,9 @@ pub(super) fn transformer(folder: Folder<'_>) -> Result<FluxTransformerSpec, Err
 /// Reads the config of T5. `transformer`: the network that reads the text states.
 pub(super) fn t5(folder: Folder<'_>, transformer: &FluxTransformerSpec) -> Result<T5Spec, Error> {
     let config: T5Config = folder.config(T5, check_t5)?;
-    check_token(folder, TOKENIZER_2, "eos_token", t5_tokenizer::END)?;
-    check_token(folder, TOKENIZER_2, "pad_token", t5_tokenizer::PAD)?;
+    let tokenizer = TokenizerConfigs::read(folder, "tokenizer_2")?;
+    tokenizer.check_token("eos_token", t5_tokenizer::END)?;
+    tokenizer.check_token("pad_token", t5_tokenizer::PAD)?;
     Ok(config.spec(transformer))
 }
 

@@ -92,10 +92,11 @@ pub(super) fn tokenizer(
     component: &str,
     context: usize,
 ) -> Result<TokenizerSpec, Error> {
-    check_token(folder, component, "bos_token", "<|startoftext|>")?;
-    check_token(folder, component, "eos_token", END)?;
-    check_length(folder, component, context)?;
-    let pad = special_token(folder, component, "pad_token")?;
+    let configs = TokenizerConfigs::read(folder, component)?;
+    configs.check_token("bos_token", "<|startoftext|>")?;
+    configs.check_token("eos_token", END)?;
+    configs.check_length(context)?;
+    let pad = configs.token("pad_token")?;
     Ok(TokenizerSpec {
         kind: "clip-bpe".to_owned(),
         context,
@@ -103,68 +104,73 @@ pub(super) fn tokenizer(
     })
 }
 
-/// Checks that a tokenizer has no other special token than the one that is computed.
-///
-/// # Errors
-/// It names the token's key and file.
-pub(super) fn check_token(
-    folder: Folder<'_>,
-    component: &str,
-    key: &str,
-    only: &str,
-) -> Result<(), Error> {
-    match special_token(folder, component, key)? {
-        Some((file, text)) if text != only => {
-            let message = format!("{key}: {text:?} is not supported, only {only:?}");
-            Err(folder.bad(&file, message))
-        }
-        _ => Ok(()),
-    }
+/// The configs of a tokenizer that exist, each with its file. Like transformers, it prefers the map
+/// of special tokens to the tokenizer's config, so that is the first.
+pub(super) struct TokenizerConfigs<'a> {
+    folder: Folder<'a>,
+    configs: Vec<(String, Map<String, Value>)>,
 }
 
-/// Checks that prompts are not cut to fewer tokens than the text encoder takes.
-fn check_length(folder: Folder<'_>, component: &str, context: usize) -> Result<(), Error> {
-    let file = format!("{component}/{TOKENIZER}");
-    if !folder.exists(&file) {
-        return Ok(());
+impl<'a> TokenizerConfigs<'a> {
+    /// Reads those in a component's folder.
+    pub(super) fn read(folder: Folder<'a>, component: &str) -> Result<Self, Error> {
+        let files = [SPECIAL_TOKENS, TOKENIZER].map(|file| format!("{component}/{file}"));
+        let existing = files.into_iter().filter(|file| folder.exists(file));
+        let configs = existing.map(|file| Ok((file.clone(), folder.json(&file)?)));
+        Ok(Self {
+            folder,
+            configs: configs.collect::<Result<_, Error>>()?,
+        })
     }
-    let config: Map<String, Value> = folder.json(&file)?;
-    let length = config.get("model_max_length").and_then(Value::as_f64);
-    match length.filter(|length| *length < context as f64) {
-        Some(length) => {
-            let message = format!(
-                "model_max_length: {length} is not supported, only max_position_embeddings of the \
-                 text encoder, {context}"
-            );
-            Err(folder.bad(&file, message))
-        }
-        None => Ok(()),
-    }
-}
 
-/// Returns a special token of a tokenizer, and the file that has it. Like transformers, it prefers
-/// the map of special tokens to the tokenizer's config.
-fn special_token(
-    folder: Folder<'_>,
-    component: &str,
-    key: &str,
-) -> Result<Option<(String, String)>, Error> {
-    for file in [SPECIAL_TOKENS, TOKENIZER] {
-        let file = format!("{component}/{file}");
-        if !folder.exists(&file) {
-            continue;
-        }
-        let mut config: Map<String, Value> = folder.json(&file)?;
-        let token = config.remove(key).unwrap_or_default();
-        match serde_json::from_value(token) {
-            Ok(Some(Token::Text(text) | Token::Object { content: text })) => {
-                return Ok(Some((file, text)));
+    /// Checks that there is no other special token than the one that is computed.
+    ///
+    /// # Errors
+    /// It names the token's key and file.
+    pub(super) fn check_token(&self, key: &str, only: &str) -> Result<(), Error> {
+        match self.token(key)? {
+            Some((file, text)) if text != only => {
+                let message = format!("{key}: {text:?} is not supported, only {only:?}");
+                Err(self.folder.bad(file, message))
             }
-            Ok(None) => {}
-            Err(error) => return Err(folder.bad(&file, format!("{key}: {error}"))),
+            _ => Ok(()),
         }
     }
-    Ok(None)
+
+    /// Checks that prompts are not cut to fewer tokens than the text encoder takes.
+    fn check_length(&self, context: usize) -> Result<(), Error> {
+        let mut configs = self.configs.iter();
+        let config = configs.find(|(file, _)| file.ends_with(TOKENIZER));
+        let length = config.and_then(|(file, config)| {
+            let length = config.get("model_max_length")?.as_f64()?;
+            Some((file, length))
+        });
+        match length {
+            Some((file, length)) if length < context as f64 => {
+                let message = format!(
+                    "model_max_length: {length} is not supported, only max_position_embeddings of \
+                     the text encoder, {context}"
+                );
+                Err(self.folder.bad(file, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns a special token, and the file that has it.
+    fn token(&self, key: &str) -> Result<Option<(&str, String)>, Error> {
+        for (file, config) in &self.configs {
+            let token = config.get(key).unwrap_or(&Value::Null);
+            match Option::<Token>::deserialize(token) {
+                Ok(Some(Token::Text(text) | Token::Object { content: text })) => {
+                    return Ok(Some((file, text)));
+                }
+                Ok(None) => {}
+                Err(error) => return Err(self.folder.bad(file, format!("{key}: {error}"))),
+            }
+        }
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -172,36 +178,46 @@ fn special_token(
 mod tests {
     use super::*;
 
+    /// A model's folder with an empty `tokenizer`.
+    struct TokenizerFolder(tempfile::TempDir);
+
+    impl TokenizerFolder {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("tokenizer")).unwrap();
+            Self(folder)
+        }
+
+        fn write(&self, file: &str, config: &str) {
+            std::fs::write(self.0.path().join("tokenizer").join(file), config).unwrap();
+        }
+
+        fn read(&self) -> Result<TokenizerSpec, Error> {
+            let folder = Folder {
+                path: self.0.path(),
+                model: "a",
+                parts: None,
+            };
+            tokenizer(folder, "tokenizer", 77)
+        }
+    }
+
     /// Stable Diffusion 2: its two files disagree.
     #[test]
     fn the_map_of_special_tokens_decides_what_pads() {
-        let folder = tempfile::tempdir().unwrap();
-        let tokenizer = folder.path().join("tokenizer");
-        std::fs::create_dir(&tokenizer).unwrap();
-        let folder = Folder {
-            path: folder.path(),
-            model: "a",
-            parts: None,
-        };
-        let pad = || super::tokenizer(folder, "tokenizer", 77).unwrap().pad;
+        let tokenizer = TokenizerFolder::new();
+        let pad = || tokenizer.read().unwrap().pad;
         assert_eq!(pad(), "<|endoftext|>");
         let config = r#"{"pad_token": {"content": "<|pad|>"}}"#;
-        std::fs::write(tokenizer.join(TOKENIZER), config).unwrap();
+        tokenizer.write(TOKENIZER, config);
         assert_eq!(pad(), "<|pad|>");
-        std::fs::write(tokenizer.join(SPECIAL_TOKENS), r#"{"pad_token": "!"}"#).unwrap();
+        tokenizer.write(SPECIAL_TOKENS, r#"{"pad_token": "!"}"#);
         assert_eq!(pad(), "!");
     }
 
     #[test]
     fn settings_of_a_tokenizer_that_are_not_computed_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let tokenizer = folder.path().join("tokenizer");
-        std::fs::create_dir(&tokenizer).unwrap();
-        let folder = Folder {
-            path: folder.path(),
-            model: "a",
-            parts: None,
-        };
+        let tokenizer = TokenizerFolder::new();
         for (file, config, named) in [
             (TOKENIZER, r#"{"bos_token": "!"}"#, Some("bos_token")),
             (
@@ -222,8 +238,8 @@ mod tests {
             ),
             (SPECIAL_TOKENS, r#"{"bos_token": "?"}"#, Some("bos_token")),
         ] {
-            std::fs::write(tokenizer.join(file), config).unwrap();
-            let read = super::tokenizer(folder, "tokenizer", 77);
+            tokenizer.write(file, config);
+            let read = tokenizer.read();
             match named {
                 Some(key) => {
                     let message = read.unwrap_err().to_string();
