@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use warmq_broker::Connections;
 use warmq_process::clock;
 use warmq_store::Store;
 
@@ -14,7 +15,7 @@ use crate::completions::Follower;
 use crate::config::Role;
 use crate::dead_letters::DeadLetters;
 use crate::deferred_results::DeferredResults;
-use crate::dispatcher::{Connections, Dispatchers};
+use crate::dispatcher::{CHANNELS_PER_SESSION, Dispatchers};
 use crate::file_cleanup::FileCleanup;
 use crate::files::Uploads;
 use crate::flow::Flows;
@@ -146,7 +147,11 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
     tasks.spawn(cleanup.run(parts.shutdown.clone()));
     let dispatchers = Dispatchers {
         store: servers.store.clone(),
-        connections: Connections::new(config.servers.amqp_url.clone()),
+        connections: Connections::new(
+            config.servers.amqp_url.clone(),
+            "warmq-router dispatch",
+            CHANNELS_PER_SESSION,
+        ),
         topology: servers.topology.clone(),
         publisher: servers.publisher.clone(),
         finalizer: parts.finalizer.clone(),

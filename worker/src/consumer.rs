@@ -177,7 +177,7 @@ impl Consumers {
         Ok(())
     }
 
-    /// Cancels both consumers and returns their deliveries.
+    /// Cancels both consumers, returns their deliveries, and closes the channels.
     ///
     /// # Errors
     /// The connection is lost.
@@ -189,6 +189,9 @@ impl Consumers {
         while let Some(delivery) = self.own.next().await {
             let delivery = received(Source::Own, Some(delivery))?;
             delivery.nack().await;
+        }
+        for channel in [&self.own_channel, &self.shared_channel] {
+            channel.close(200, "the runner leaves".into()).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use warmq_broker::{Publisher, Topology};
+use warmq_broker::{Connections, Publisher, Topology};
 use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 use warmq_traces::Traces;
@@ -68,6 +68,8 @@ pub struct WorkerContext {
     /// A connection for publishing only: a RabbitMQ alarm blocks it, and acknowledgements must not
     /// wait for it.
     pub publisher: Publisher,
+    /// The connections on which the runners consume.
+    pub connections: Connections,
     /// Names of queues and exchanges, and their declarations.
     pub topology: Topology,
     /// The storage for files.

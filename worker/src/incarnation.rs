@@ -1,18 +1,19 @@
-//! A runner's incarnation, from connect to disconnect: an epoch, a queue of its own, a
-//! registration.
+//! A runner's incarnation, from joining to leaving: an epoch, a queue of its own, a registration.
 //!
 //! Each reconnect gets a new epoch and a new queue: a queue that was deleted may have contained
 //! jobs, and reusing its name would hide that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::{Channel, Connection};
 use tokio::time::Instant;
-use warmq_broker::DeclareError;
+use warmq_broker::{Connections, DeclareError};
 use warmq_process::clock::unix_ms;
 use warmq_store::{NameConflict, Registration, RunnerReport};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
+use warmq_types::server_url::ServerUrl;
 
 use crate::config::host;
 use crate::consumer::{ConsumeError, Consumers};
@@ -22,7 +23,7 @@ use crate::engine::Description;
 /// Time for which an unregistered runner still returns jobs that were sent to it.
 const LATE_DELIVERY_WAIT: Duration = Duration::from_millis(200);
 
-/// Timeout for closing the connection.
+/// Timeout for closing a runner's channels, or the connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Interval at which the lease of a name's previous holder is checked.
@@ -82,7 +83,24 @@ pub struct Incarnation {
     /// When its models were recorded last.
     pub(crate) models_recorded: Instant,
     declaring: Channel,
-    connection: Connection,
+    /// Shared with the other runners of the process.
+    _connection: Arc<Connection>,
+}
+
+/// Channels of an incarnation: for declarations, and for its two consumers.
+const CHANNELS: usize = 3;
+
+/// Returns the connections that the runners of a process share.
+pub(crate) fn connections(url: &ServerUrl) -> Connections {
+    Connections::new(url.clone(), "warmq-worker consume", CHANNELS).for_jobs()
+}
+
+/// Closes the connections once all runners have left.
+pub(crate) async fn disconnect(context: &WorkerContext) {
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, context.connections.close());
+    if closed.await.is_err() {
+        tracing::debug!("could not close the connections to RabbitMQ: it is slow");
+    }
 }
 
 impl Incarnation {
@@ -101,13 +119,12 @@ impl Incarnation {
             config, topology, ..
         } = context;
         let app = &config.app;
-        let name = format!("warmq-worker {runner} consume");
         // Pings before anything is declared: otherwise each failed registration would leave a queue
         // behind.
         context.store.ping().await?;
         let registration = registration(context, runner, epoch, description, report);
         check_name(context, &registration).await?;
-        let connection = warmq_broker::connect_for_jobs(&config.servers.amqp_url, &name).await?;
+        let connection = context.connections.get().await?;
         let declaring = connection.create_channel().await?;
         topology.declare_base(&declaring).await?;
         topology.declare_app(&declaring, app).await?;
@@ -135,12 +152,12 @@ impl Incarnation {
             description: description.clone(),
             models_recorded: Instant::now(),
             declaring,
-            connection,
+            _connection: connection,
         })
     }
 
     /// Unregisters, returns late deliveries to the dispatcher, deletes the queue and closes the
-    /// connection.
+    /// channels.
     pub async fn leave(mut self, context: &WorkerContext, runner: &RunnerId) {
         // First, so that the dispatcher sends no further jobs to this queue.
         if let Err(error) = context
@@ -166,7 +183,7 @@ impl Incarnation {
                 .topology
                 .delete_runner(&self.declaring, runner, self.epoch)
                 .await?;
-            let done = self.connection.close(200, "the runner disconnects".into());
+            let done = self.declaring.close(200, "the runner leaves".into());
             done.await.map_err(ConsumeError::from)
         };
         match tokio::time::timeout(CLOSE_TIMEOUT, close).await {

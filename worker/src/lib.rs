@@ -166,7 +166,11 @@ pub async fn run_at(
         runners.spawn(runner.run(start));
     }
     let ended = until_ended(runners, &context.stop).await;
-    tokio::join!(context.store.outbox().flush(), context.traces.shut_down());
+    tokio::join!(
+        context.store.outbox().flush(),
+        context.traces.shut_down(),
+        incarnation::disconnect(&context)
+    );
     context.shared.stop().await;
     ended?;
     tracing::info!("stopped");
@@ -208,6 +212,7 @@ async fn connect(
         web: Fetcher::new(config.fetch_allow.clone())?,
         cache: config.lora_cache.clone(),
     };
+    let connections = incarnation::connections(&servers.amqp_url);
     let instance = uuid::Uuid::new_v4().to_string();
     let collector = servers.otlp_endpoint.as_ref();
     let traces = Traces::to(collector, "warmq-worker", instance.clone())?;
@@ -221,6 +226,7 @@ async fn connect(
         shared,
         store,
         publisher,
+        connections,
         intervals,
         stop,
         give_up,

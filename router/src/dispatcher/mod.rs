@@ -16,7 +16,6 @@
 //! `scaling` after the number of runners.
 
 mod bid_batches;
-mod connections;
 mod dispatch_loop;
 mod immediate;
 mod lane_progress;
@@ -40,7 +39,7 @@ mod without_redis;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use warmq_broker::{Publisher, Topology};
+use warmq_broker::{Connections, Publisher, Topology};
 use warmq_config::CommandLine;
 use warmq_store::Store;
 use warmq_traces::Traces;
@@ -59,7 +58,8 @@ use rerouting::Rerouter;
 use sending::JobSender;
 use served_apps::ServedApps;
 
-pub use connections::Connections;
+/// Channels that one session may need at once.
+pub(crate) const CHANNELS_PER_SESSION: usize = 8;
 
 /// All dispatchers of this process.
 #[derive(Clone)]
