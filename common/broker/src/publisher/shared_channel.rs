@@ -11,11 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::outcomes::{Outcome, Outcomes};
 use super::publish::Publish;
 
+/// Requests that the task has not taken yet.
+const MAX_REQUESTS: usize = 64;
+
 /// A handle on the channel; its last one ends the task that publishes.
 #[derive(Clone)]
 pub(super) struct SharedChannel {
     channel: Channel,
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::Sender<Request>,
 }
 
 struct Request {
@@ -26,7 +29,7 @@ struct Request {
 impl SharedChannel {
     /// Publishes on a channel in confirm mode from now on.
     pub(super) fn start(channel: Channel) -> Self {
-        let (requests, received) = mpsc::unbounded_channel();
+        let (requests, received) = mpsc::channel(MAX_REQUESTS);
         tokio::spawn(publish_all(channel.clone(), received));
         Self { channel, requests }
     }
@@ -38,13 +41,16 @@ impl SharedChannel {
     /// Publishes and waits for the outcome; `None` if the process ends first.
     pub(super) async fn publish(&self, publish: Arc<Publish>) -> Option<lapin::Result<Outcome>> {
         let (outcome, received) = oneshot::channel();
-        self.requests.send(Request { publish, outcome }).ok()?;
+        self.requests
+            .send(Request { publish, outcome })
+            .await
+            .ok()?;
         received.await.ok()
     }
 }
 
 /// Publishes until all handles are gone. On a closed channel, all publishes fail.
-async fn publish_all(channel: Channel, mut requests: mpsc::UnboundedReceiver<Request>) {
+async fn publish_all(channel: Channel, mut requests: mpsc::Receiver<Request>) {
     let mut confirms = FuturesUnordered::new();
     let mut outcomes = Outcomes::default();
     loop {
