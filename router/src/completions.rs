@@ -1,20 +1,16 @@
-//! Consumes the events of ended jobs, and wakes the requests in this process that wait for them.
+//! Wakes the requests in this process that wait for a job's end, which scripts publish in Redis.
 //!
-//! Events may be missed during a reconnect, so waiting requests also poll the record.
+//! A message may be lost, so waiting requests also poll the record.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use warmq_broker::{Topology, consumer};
 use warmq_process::retry;
+use warmq_store::Store;
 use warmq_types::ids::JobId;
-use warmq_types::message::{JobEvent, Versioned};
-use warmq_types::server_url::ServerUrl;
 
 use crate::session_error::SessionError;
 
@@ -47,7 +43,7 @@ impl CompletionListener {
         }
     }
 
-    /// Wakes all waiters, since events may have been missed.
+    /// Wakes all waiters, since ends may have been missed.
     fn wake_all(&self) {
         self.waiting().values().for_each(|ended| ended.notify_one());
     }
@@ -77,10 +73,9 @@ impl Drop for Waiter {
     }
 }
 
-/// Consumes the events of all jobs from a queue of this process.
+/// Reads the ends of all jobs.
 pub struct Follower {
-    pub(crate) amqp_url: ServerUrl,
-    pub(crate) topology: Topology,
+    pub(crate) store: Store,
     pub(crate) ended: CompletionListener,
 }
 
@@ -93,22 +88,13 @@ impl Follower {
     }
 
     async fn follow(&self) -> Result<(), SessionError> {
-        let connection = warmq_broker::connect(&self.amqp_url, "warmq-router ended jobs").await?;
-        let channel = connection.create_channel().await?;
-        self.topology.declare_base(&channel).await?;
-        let queue = self.topology.declare_completion_queue(&channel).await?;
-        let mut events = pin!(consumer::follow(&channel, &queue, "ended").await?);
+        let mut ends = self.store.jobs().ends().await?;
         self.ended.wake_all();
-        while let Some(delivery) = events.next().await {
-            match JobEvent::decode(&delivery?.data) {
-                Ok(event) => {
-                    tracing::debug!(job.id = %event.job_id, "received a job's end");
-                    self.ended.wake(event.job_id);
-                }
-                Err(error) => tracing::warn!(%error, "dropped an unreadable event"),
-            }
+        while let Some(job) = ends.next().await {
+            tracing::debug!(job.id = %job, "learned of a job's end");
+            self.ended.wake(job);
         }
-        Err(SessionError::Ended)
+        Err(SessionError::SubscriptionEnded)
     }
 }
 

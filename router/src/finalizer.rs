@@ -149,9 +149,10 @@ impl Finalizer {
             ..Message::new(JobEvent::new(job, state).encode().unwrap_or_default())
         };
         // A repeated submission may have set an address that `job` lacks.
-        let key = self.topology.event_key(job, state, true);
-        let exchange = self.topology.events_exchange();
-        self.publisher.announce(&exchange, &key, &message).await?;
+        if let Some(key) = self.topology.event_key(job, state, true) {
+            let exchange = self.topology.events_exchange();
+            self.publisher.announce(&exchange, &key, &message).await?;
+        }
         self.store.outbox().remove(&job.app, job.id);
         Ok(())
     }

@@ -97,8 +97,7 @@ pub(crate) fn spawn_api(parts: &Parts, tasks: &mut Tasks) {
     );
     tasks.spawn(submissions.run(parts.shutdown.clone()));
     let follower = Follower {
-        amqp_url: parts.config.servers.amqp_url.clone(),
-        topology: parts.servers.topology.clone(),
+        store: parts.servers.store.clone(),
         ended: parts.completions.clone(),
     };
     tasks.spawn(follower.run(parts.shutdown.clone()));

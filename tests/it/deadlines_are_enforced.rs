@@ -142,6 +142,7 @@ async fn a_job_past_its_deadline_does_not_start_without_a_sweep() {
     register(store, &app, &runner).await;
     let spec = JobSpec {
         start_timeout_ms: Some(1),
+        webhook: Some("https://example.com/".to_owned()),
         ..JobSpec::new(app.clone(), json!({}))
     };
     store.jobs().create(&spec).await.unwrap();

@@ -66,6 +66,7 @@ impl Fixture {
             store: store.clone(),
             spec: JobSpec {
                 owner: Some(KeyId::generate(&"somebody".parse().unwrap())),
+                webhook: Some("https://example.com/".to_owned()),
                 ..JobSpec::new(route.clone(), json!({"n": 1}))
             },
             plan: FlowPlan {

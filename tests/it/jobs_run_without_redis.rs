@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use warmq_testkit::{PrivateRabbit, PrivateRedis, Testbed};
 use warmq_tests::System;
@@ -87,6 +88,6 @@ async fn a_result_that_the_broker_refuses_fails_its_job_once() {
     let next = system.submit_after_outage("x", 1).await;
     system.succeeded(next).await;
     assert_eq!(next_end_event(&mut ends).await, (id, JobState::Failed));
-    assert_eq!(next_end_event(&mut ends).await, (next, JobState::Succeeded));
+    assert!(ends.next().now_or_never().is_none(), "one event");
     system.cleanup().await;
 }

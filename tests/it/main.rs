@@ -16,6 +16,7 @@ mod decisions_explain_themselves;
 mod documents_match_the_programs;
 mod each_job_runs_where_its_model_is;
 mod ended_jobs_do_not_run_again;
+mod ends_reach_those_who_need_them;
 mod evicted_models_return_from_ram;
 mod examples_work_as_commented;
 mod fal_apps_run_unmodified;

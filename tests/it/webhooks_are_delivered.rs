@@ -282,7 +282,7 @@ async fn announce(system: &System, job: &JobSpec, state: JobState) {
     let event = Message::new(JobEvent::new(job, state).encode().unwrap());
     let (exchange, key) = (
         topology.events_exchange(),
-        topology.event_key(job, state, true),
+        topology.event_key(job, state, true).unwrap(),
     );
     assert!(key.ends_with(".webhook"), "{key}");
     let publisher = system.testbed.publisher();

@@ -8,8 +8,8 @@ use warmq_types::state::JobState;
 
 use crate::context::WorkerContext;
 
-/// Publishes the event that a job ended. A redelivered job is announced again: consumers are
-/// idempotent. `has_reply_address`: its submitter expects a reply, or may.
+/// Publishes the event that a job ended, with this routing key. A redelivered job is announced
+/// again: consumers are idempotent.
 ///
 /// # Errors
 /// RabbitMQ is unreachable or blocks publishers.
@@ -17,15 +17,11 @@ pub async fn announce(
     context: &WorkerContext,
     job: &JobSpec,
     state: JobState,
-    has_reply_address: bool,
+    key: &str,
 ) -> Result<(), PublishError> {
-    let topology = &context.topology;
+    let exchange = context.topology.events_exchange();
     let message = message(job.id, &JobEvent::new(job, state));
-    let key = topology.event_key(job, state, has_reply_address);
-    context
-        .publisher
-        .announce(&topology.events_exchange(), &key, &message)
-        .await
+    context.publisher.announce(&exchange, key, &message).await
 }
 
 /// Builds a message about a job.

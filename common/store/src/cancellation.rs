@@ -5,7 +5,6 @@ use warmq_types::state::JobState;
 
 use super::jobs::RETENTION_S;
 use super::script_reply::words;
-use super::subscriptions::Subscription;
 use super::{Cancellation, Error};
 
 /// Outcome of a cancellation.
@@ -17,23 +16,6 @@ pub enum CancelOutcome {
     Ended(JobState),
     /// The job does not exist.
     Missing,
-}
-
-/// Stream of an app's cancelled jobs. Messages may be lost; the runner then notices at its next
-/// lease renewal or progress report.
-pub struct CancellationStream(Subscription);
-
-impl CancellationStream {
-    /// Returns the next one; `None` once the connection broke.
-    pub async fn next(&mut self) -> Option<JobId> {
-        loop {
-            let text = self.0.next().await?;
-            match text.parse() {
-                Ok(job) => return Some(job),
-                Err(_) => tracing::debug!(text, "not the id of a job"),
-            }
-        }
-    }
 }
 
 impl Cancellation<'_> {
@@ -62,11 +44,5 @@ impl Cancellation<'_> {
                 format_args!("{other:?} is unknown"),
             )),
         }
-    }
-
-    /// Subscribes to the app's cancellations.
-    pub async fn subscribe(self, app: &AppId) -> Result<CancellationStream, Error> {
-        let channel = self.keys.cancelled(app);
-        Ok(CancellationStream(self.subscriptions.open(&channel).await?))
     }
 }

@@ -50,8 +50,9 @@ impl Keys {
         ]
     }
 
-    /// Returns the keys that change when a job ends, besides its record and its place in a queue.
-    pub(super) fn ending(&self, app: &AppId, job: JobId) -> [String; 9] {
+    /// Returns the keys that change when a job ends, besides its record and its place in a queue,
+    /// and the channel of ended jobs.
+    pub(super) fn ending(&self, app: &AppId, job: JobId) -> [String; 10] {
         [
             self.outbox(app),
             self.log(app, job),
@@ -62,6 +63,7 @@ impl Keys {
             self.job_app(job),
             self.history(app),
             self.usage_of_days(),
+            self.ended_jobs(),
         ]
     }
 
@@ -333,6 +335,11 @@ impl Keys {
     /// Pub/sub channel: ids of cancelled jobs.
     pub(super) fn cancelled(&self, app: &AppId) -> String {
         self.of_app(app, "cancelled")
+    }
+
+    /// Pub/sub channel: ids of ended jobs, over all apps.
+    pub(super) fn ended_jobs(&self) -> String {
+        format!("{}:ended_jobs", self.namespace)
     }
 
     /// String: the reply address of a job that was submitted again (JSON).

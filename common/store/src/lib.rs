@@ -14,6 +14,7 @@
 //! | `log` | logs of jobs |
 //! | `outage_attempts` | attempts that began or ended during an outage of Redis |
 //! | `cancellation`, `deadlines` | cancellation, expiry |
+//! | `job_ids` | channels of cancelled and of ended jobs |
 //! | `outbox`, `replies`, `webhook_deliveries` | events, replies and webhooks to send |
 //! | `faults` | runners that take no jobs; workers with equal names |
 //! | `membership`, `runners` | registration, heartbeats and removal of runners; lists of them |
@@ -52,6 +53,7 @@ mod file_retention;
 mod flows;
 mod history;
 mod idle_runners;
+mod job_ids;
 mod job_list;
 mod jobs;
 mod keys;
@@ -92,11 +94,12 @@ use redis::aio::ConnectionManagerConfig;
 
 pub use api_keys::{KeyCreation, KeyRevocation};
 pub use attempts::{Finish, Finished, Loss, RequeueCause, Start, StartSource};
-pub use cancellation::{CancelOutcome, CancellationStream};
+pub use cancellation::CancelOutcome;
 pub use error::Error;
 pub use faults::{FaultReport, NameConflict};
 pub use flows::{FlowLine, FlowPlan, FlowState, FlowUpdate};
 pub use history::{HISTORY_MINUTES, MinuteCounts};
+pub use job_ids::JobIds;
 pub use job_list::{Before, JobFilter, JobPage, NotACursor};
 pub use jobs::{AdmissionRules, Created, JobHead};
 pub use log::{JobSnapshot, LogLine};

@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warmq_policy::work::HeldWork;
-use warmq_store::{CancellationStream, RunnerEvent, RunnerEvents};
+use warmq_store::{JobIds, RunnerEvent, RunnerEvents};
 use warmq_types::ids::JobId;
 
 use super::Dispatcher;
@@ -82,7 +82,7 @@ pub(super) trait Placer {
 /// What Redis publishes about an app.
 pub(super) struct LaneSubscriptions {
     runner_events: RunnerEvents,
-    cancellations: CancellationStream,
+    cancellations: JobIds,
 }
 
 enum Published {

@@ -25,9 +25,6 @@ const OTHER_VARIABLES: [&str; 6] = [
 /// Flags without a line in `warmq.toml`: the file itself, and a secret.
 const NOT_IN_THE_FILE: [&str; 2] = ["config", "admin-key"];
 
-/// The queue of one router, whose name the topology makes as it declares it.
-const TRANSIENT_QUEUE: &str = "n.events.api.<random>";
-
 /// A flag of `--help`, without its dashes, and its variable.
 #[derive(Debug)]
 struct Flag {
@@ -181,7 +178,6 @@ fn amqp_lists_every_queue_and_exchange_and_no_other() {
         topology.reply_events_queue(),
         topology.webhook_events_queue(),
         topology.flow_events_queue(),
-        TRANSIENT_QUEUE.to_owned(),
     ];
     names.extend(RetryTier::ALL.map(|tier| topology.retry_exchange(tier)));
     let names = names.into_iter().map(|name| {

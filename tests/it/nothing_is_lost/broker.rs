@@ -9,7 +9,7 @@ use serde_json::Value;
 use warmq_broker::Topology;
 use warmq_store::Registration;
 use warmq_testkit::{PrivateRabbit, Testbed, eventually, registration};
-use warmq_tests::amqp::{json, next, with_id};
+use warmq_tests::amqp::{DIRECT_REPLY_TO, json, next, with_id};
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_tests::{AmqpClient, HttpResponse, System};
 use warmq_types::ids::JobId;
@@ -198,8 +198,12 @@ async fn a_worker_is_stopped_within_seconds_under_a_memory_alarm() {
         system.timed_worker("a").await,
         system.timed_worker("b").await,
     );
-    let job = system.submit("m", 2_000).await;
-    system.reached(job, JobState::Running).await;
+    let user = AmqpClient::connect(&system.testbed).await;
+    let _replies = user.consume(DIRECT_REPLY_TO).await;
+    let job = JobId::generate();
+    user.submit(TIMED, r#"{"run_ms": 2000}"#, with_id(job, DIRECT_REPLY_TO))
+        .await;
+    system.reached_once_recorded(job, JobState::Running).await;
     rabbit
         .ctl(&["set_vm_memory_high_watermark", "absolute", "1"])
         .await

@@ -158,8 +158,8 @@ fn judge(account: &Account) -> Result<(), (Finding, String)> {
         }
     }
     let wants_reply = account.submission.transport == Transport::Amqp { reply: true };
-    for (source, wanted) in [(Source::Event, true), (Source::Reply, wants_reply)] {
-        if wanted && !account.has_report_from(source) {
+    for source in [Source::Event, Source::Reply] {
+        if wants_reply && !account.has_report_from(source) {
             return Err((
                 Finding::Unannounced,
                 format!("no {source:?} reported its end"),
@@ -294,13 +294,15 @@ mod tests {
 
     #[test]
     fn an_end_without_event_or_reply_is_unannounced() {
-        assert_eq!(
-            findings(|account| account.reports.clear()),
-            [Finding::Unannounced]
-        );
-        let unanswered =
-            |account: &mut Account| account.submission.transport = Transport::Amqp { reply: true };
-        assert_eq!(findings(unanswered), [Finding::Unannounced]);
+        let without = |account: &mut Account| account.reports.clear();
+        assert_eq!(findings(without), []);
+        for only in [Source::Event, Source::Reply] {
+            let half_announced = |account: &mut Account| {
+                account.submission.transport = Transport::Amqp { reply: true };
+                account.reports = vec![(only, End::state(JobState::Succeeded))];
+            };
+            assert_eq!(findings(half_announced), [Finding::Unannounced]);
+        }
     }
 
     #[test]

@@ -174,11 +174,15 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// Announces the job's end, then acknowledges the message and removes the outbox entry.
+    /// Announces the job's end if a role needs its event, then acknowledges the message and removes
+    /// the outbox entry. `has_reply_address`: the submitter expects a reply, or may.
     async fn announce(&mut self, job: &JobSpec, state: JobState, has_reply_address: bool) {
         let context = self.context;
+        let Some(key) = (context.topology).event_key(job, state, has_reply_address) else {
+            return self.ack().await;
+        };
         let announced = until_success("announcing a job's end", &context.give_up, || {
-            announce::announce(context, job, state, has_reply_address)
+            announce::announce(context, job, state, &key)
         });
         let stopped = async {
             context.stop.cancelled().await;

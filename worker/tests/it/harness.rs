@@ -14,7 +14,7 @@ use warmq_store::Claim;
 use warmq_testkit::{Testbed, eventually};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{AppId, JobId, RunnerId};
-use warmq_types::job::{Decision, JobRecord, JobSpec, Priority, Target};
+use warmq_types::job::{Decision, JobRecord, JobSpec, Priority, ReplyTo, Target};
 use warmq_types::message::{DeferredResult, JobEvent, JobMessage, Versioned};
 use warmq_types::runner::RunnerRecord;
 use warmq_types::state::JobState;
@@ -187,9 +187,14 @@ impl World {
             .find(|runner| runner.id.as_str() == name)
     }
 
+    /// Returns a job whose submitter expects a reply, so that its end has an event.
     pub fn spec(&self, hint: &str, input: Value) -> JobSpec {
         JobSpec {
             hint: Hint::parse_optional(hint).unwrap(),
+            reply_to: Some(ReplyTo {
+                queue: "reply.test".to_owned(),
+                correlation_id: None,
+            }),
             ..JobSpec::new(self.app.clone(), input)
         }
     }

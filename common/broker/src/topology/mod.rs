@@ -13,11 +13,10 @@
 //! | `dead.<app>` | queue | dead letters, with the reason |
 //! | `unroutable` | fanout exchange, queue | messages of `dispatch` for an app without queues |
 //! | `deferred_results` | queue | results from outages of Redis; a router stores them |
-//! | `jobs.events` | topic exchange | events: `<state>.<app>[.reply][.webhook]`, or `[.flow]` |
+//! | `jobs.events` | topic exchange | key `<state>.<app>`, then `.reply`, `.webhook`, `.flow` |
 //! | `events.reply` | queue | ended jobs, for AMQP submitters with `reply_to` |
 //! | `events.webhook` | queue | ended jobs with a webhook |
 //! | `events.flow` | queue | accepted flows, and ended steps |
-//! | `events.api.<random>` | transient queue | ended jobs, for clients that wait at one router |
 //!
 //! The three durable queues of events keep one for a day without a consumer. A repeated webhook
 //! delivery returns from a retry tier through `dispatch` by the key `webhook`.
@@ -34,7 +33,6 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind, Queue};
-use uuid::Uuid;
 use warmq_types::ids::{AppId, Epoch, Namespace, RunnerId};
 use warmq_types::job::Priority;
 use warmq_types::owner_lane::OwnerLane;
@@ -213,23 +211,6 @@ impl Topology {
             .text("x-dead-letter-routing-key", app.as_str());
         self.queue(channel, &self.runner_queue(runner, epoch), arguments)
             .await
-    }
-
-    /// Declares a queue of ended jobs that lives as long as the channel's connection, and returns
-    /// its name. Events outside that time are missed.
-    pub async fn declare_completion_queue(&self, channel: &Channel) -> lapin::Result<String> {
-        let name = self.name(format_args!("events.api.{}", Uuid::new_v4().simple()));
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            auto_delete: true,
-            ..QueueDeclareOptions::default()
-        };
-        let arguments = Arguments::of(QueueType::Classic).into_table();
-        channel
-            .queue_declare(name.as_str().into(), options, arguments)
-            .await?;
-        self.bind_terminal_events(channel, &name, "#").await?;
-        Ok(name)
     }
 
     /// Deletes the queue of a runner that leaves, if it is empty.

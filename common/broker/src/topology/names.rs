@@ -126,23 +126,26 @@ impl Names {
         }
     }
 
-    /// Returns the routing key of an event on `jobs.events`. Jobs without a webhook create no
-    /// message for webhooks, jobs that are no step none for flows, and jobs that need neither a
-    /// reply nor the deletion of their input none for replies. Steps have no webhooks: their flows
-    /// have them. `has_reply_address`: the job has one, or may have.
-    pub fn event_key(&self, job: &JobSpec, state: JobState, has_reply_address: bool) -> String {
-        let mut key = format!("{state}.{}", job.app);
+    /// Returns the routing key on `jobs.events` of the event that a job ended; `None` if no role
+    /// needs it. Replies need those of jobs with a reply address or an input to delete, webhooks
+    /// those of jobs with a webhook, flows those of steps, which have no webhooks: their flows have
+    /// them. `has_reply_address`: the job has one, or may have.
+    pub fn event_key(
+        &self,
+        job: &JobSpec,
+        state: JobState,
+        has_reply_address: bool,
+    ) -> Option<String> {
         let forgets_input = job.no_store && job.stored_input.is_some();
         let words = [
             (REPLY, has_reply_address || forgets_input),
             (FLOW, job.step_of.is_some()),
             (WEBHOOK, job.step_of.is_none() && job.webhook.is_some()),
         ];
-        for (word, _) in words.into_iter().filter(|(_, applies)| *applies) {
-            key.push('.');
-            key.push_str(word);
-        }
-        key
+        let needed: String = (words.iter().filter(|(_, needs_it)| *needs_it))
+            .map(|(word, _)| format!(".{word}"))
+            .collect();
+        (!needed.is_empty()).then(|| format!("{state}.{}{needed}", job.app))
     }
 
     /// Returns the routing key on `jobs.events` of an accepted flow.
@@ -161,21 +164,21 @@ mod tests {
     }
 
     #[test]
-    fn event_keys_mark_jobs_with_webhooks_and_steps() {
+    fn an_events_key_names_the_roles_that_need_it() {
         let names = names();
         let mut job = JobSpec::new(AppId::parse("a/b").unwrap(), serde_json::Value::Null);
         let key = |job: &JobSpec| names.event_key(job, JobState::Failed, false);
-        assert_eq!(key(&job), "failed.a/b");
+        assert_eq!(key(&job), None);
         job.webhook = Some("https://example.com/".to_owned());
-        assert_eq!(key(&job), "failed.a/b.webhook");
+        assert_eq!(key(&job).unwrap(), "failed.a/b.webhook");
         let with_reply = names.event_key(&job, JobState::Failed, true);
-        assert_eq!(with_reply, "failed.a/b.reply.webhook");
+        assert_eq!(with_reply.unwrap(), "failed.a/b.reply.webhook");
         job.step_of = Some(StepOf {
             route: job.app.clone(),
             flow: job.id,
             index: 0,
         });
-        assert_eq!(key(&job), "failed.a/b.flow");
+        assert_eq!(key(&job).unwrap(), "failed.a/b.flow");
         assert_eq!(names.flow_accepted_key(&job), "queued.a/b.flow");
     }
 

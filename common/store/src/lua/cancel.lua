@@ -1,5 +1,5 @@
 -- Cancels a job. The dispatcher that holds it and the worker that runs it receive a message.
--- KEYS 1 job, 2 queued, 3 to 11 see ending_keys()
+-- KEYS 1 job, 2 queued, 3 to 12 see ending_keys()
 -- ARGV 1 job id, 2 retention (s), 3 cancelled channel
 -- Returns {'cancelled'} | {'ended', state} | {'missing'}
 local job = redis.call('HMGET', KEYS[1], 'state', 'started_ms', 'lease_until')

@@ -1,5 +1,5 @@
 -- Ends a flow. Refused unless the version is the one that the caller read.
--- KEYS 1 flow, 2 queued, 3 to 11 see ending_keys()
+-- KEYS 1 flow, 2 queued, 3 to 12 see ending_keys()
 -- ARGV 1 flow id, 2 version that was read, 3 end state, 4 steps (JSON), 5 output (JSON or ''), 6
 --      error (JSON or ''), 7 timings (JSON), 8 retention (s) of a record without one, then level,
 --      text, ... for its log

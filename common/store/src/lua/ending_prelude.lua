@@ -1,12 +1,18 @@
--- Shared by the scripts that end jobs: state, event in the outbox, history, usage, expiry.
+-- Shared by the scripts that end jobs: state, outbox, ended jobs, history, usage, expiry.
 -- HISTORY_MINUTES: number of minutes in the ring of an app's history.
 -- USAGE_DAYS: number of days for which the usage of a day is kept.
 
--- The keys of an end: the job's, and from KEYS[first] on those of keys::ending.
+-- The keys of an end: the job's, and from KEYS[first] on those of keys::ending, at last a channel.
 local function ending_keys(job_key, first)
   return { job = job_key, outbox = KEYS[first], log = KEYS[first + 1], active = KEYS[first + 2], tombstone = KEYS[first + 3],
     list = KEYS[first + 4], trims = KEYS[first + 5], index = KEYS[first + 6], history = KEYS[first + 7],
-    usage = KEYS[first + 8] }
+    usage = KEYS[first + 8], ended = KEYS[first + 9] }
+end
+
+-- Whether a role needs the event of a job's end: then Topology::event_key has a key for it.
+local function has_event(job_key)
+  local job = redis.call('HMGET', job_key, 'reply_to', 'webhook', 'step_of', 'no_store', 'stored_input')
+  return job[1] or job[2] or job[3] or (job[4] and job[5])
 end
 
 -- A JSON object; empty if it is none.
@@ -81,12 +87,13 @@ local function expire_record(keys, job, state, now, default_s)
 end
 
 -- Ends a job whose outcome is in its record: once per end, since a job that ended is terminal. Its
--- event is due from now on; see outbox.rs.
+-- event, if any, is due from now on; see outbox.rs. Requests that wait for the job wake.
 local function end_job(keys, job, state, now, default_s)
   set_state(keys.job, keys.list, state)
   redis.call('HSET', keys.job, 'finished_ms', now)
   redis.call('HDEL', keys.job, 'progress', 'lease_until')
-  redis.call('ZADD', keys.outbox, now, job)
+  if has_event(keys.job) then redis.call('ZADD', keys.outbox, now, job) end
+  redis.call('PUBLISH', keys.ended, job)
   leave_active(keys.active, keys.job, job)
   count_end(keys, state, now)
   expire_record(keys, job, state, now, default_s)

@@ -1,5 +1,5 @@
 -- Expires a job that has not started in time. The dispatcher that holds it receives a message.
--- KEYS 1 job, 2 queued, 3 start deadlines, 4 to 12 see ending_keys()
+-- KEYS 1 job, 2 queued, 3 start deadlines, 4 to 13 see ending_keys()
 -- ARGV 1 job id, 2 retention (s), 3 cancelled channel
 -- Returns 1 if the job has expired; 0 if it started in time, ended before, or has time left
 local now = now_ms()

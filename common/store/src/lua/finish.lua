@@ -1,7 +1,7 @@
 -- Ends an attempt: stores the result and the runner's models, and frees the runner, in one step.
 -- The result of an earlier attempt is refused by its fence; the runner's models are stored all the
 -- same.
--- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 to 13 see ending_keys(), then the hint sets to leave,
+-- KEYS 1 job, 2 runner, 3 idle, 4 blank, 5 to 14 see ending_keys(), then the hint sets to leave,
 --      then those to join
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 fence, 5 end state, 6 output (JSON or ''), 7 error (JSON
 --      or ''), 8 timings (JSON), 9 retention (s) of a record without one, 10 number of hints,
@@ -23,7 +23,7 @@ if job[1] == 'running' and job[2] == ARGV[4] then
 end
 local runner = redis.call('HMGET', KEYS[2], 'epoch', 'job', 'draining')
 if runner[1] == ARGV[3] then
-  update_hint_sets(14, tonumber(ARGV[13]), ARGV[2])
+  update_hint_sets(15, tonumber(ARGV[13]), ARGV[2])
   redis.call(ARGV[10] == '0' and 'SADD' or 'SREM', KEYS[4], ARGV[2])
   redis.call('HSET', KEYS[2], unpack(ARGV, 18))
   -- Not for a repeated call (its response was lost) if the runner was claimed for another job

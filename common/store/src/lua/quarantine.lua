@@ -1,5 +1,5 @@
 -- Ends a job without attempts left, so that it crashes no further runners.
--- KEYS 1 job, 2 queued, 3 to 11 see ending_keys()
+-- KEYS 1 job, 2 queued, 3 to 12 see ending_keys()
 -- ARGV 1 job id, 2 error (JSON), 3 retention (s) of a record without one, 4 the error in a sentence
 -- Returns 1, or 0 if the job has an attempt left, runs, or ended
 local now, keys = now_ms(), ending_keys(KEYS[1], 3)

@@ -1,7 +1,7 @@
 -- Starts an attempt: lease, fence, and the runner is busy. A runner that took the job from the
 -- shared queue claims itself here, unless the dispatcher claimed it for another job first. A
 -- repeated call, after a lost response, returns the same lease: a runner has one job at a time.
--- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 to 13 see ending_keys()
+-- KEYS 1 job, 2 runner, 3 idle, 4 queued, 5 to 14 see ending_keys()
 -- ARGV 1 job id, 2 runner id, 3 epoch, 4 lease (ms), 5 'claim' | 'shared' | 'outage': it began
 --      while Redis was unavailable, 6 channel of runner events, 7 retention (s), of a job
 --      whose deadline passed, 8 time since its begin (ms)

@@ -34,8 +34,8 @@ const HOPS: [(&str, Option<&str>); 9] = [
     ("start recorded", Some("job started")),
     ("run, result stored", Some("job succeeded")),
     (
-        "event published, at the router",
-        Some("received a job's end"),
+        "end published, at the router",
+        Some("learned of a job's end"),
     ),
     ("result read, response sent", None),
 ];
