@@ -1,10 +1,11 @@
 //! One broken machine among healthy ones takes at most its share of the jobs and loses none.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use warmq_testkit::{Worker, WorkerOptions};
 use warmq_tests::System;
+use warmq_tests::files::break_storage;
 use warmq_tests::metrics::Page;
 use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::state::JobState;
@@ -26,12 +27,6 @@ async fn worker_with_storage(system: &System, name: &str) -> (Worker, PathBuf) {
     (system.worker(options.args([storage])).await, folder)
 }
 
-/// Replaces the folder by a file, so that writes fail.
-fn break_folder(folder: &Path) {
-    std::fs::remove_dir_all(folder).unwrap();
-    std::fs::write(folder, "no folder").unwrap();
-}
-
 async fn fault_of(system: &System, name: &str) -> Option<String> {
     let runners = system.runners(UPSCALE).await;
     let runner = runners
@@ -49,7 +44,7 @@ async fn one_bad_runner_of_four_loses_no_job_and_takes_no_more_than_its_share() 
     for name in ["good-a", "good-b", "good-c"] {
         good.push(worker_with_storage(&system, name).await);
     }
-    break_folder(&folder);
+    break_storage(&folder);
     let mut jobs = Vec::new();
     for _ in 0..JOBS {
         jobs.push(system.submit_to(UPSCALE, "", picture()).await);

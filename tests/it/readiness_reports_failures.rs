@@ -3,6 +3,7 @@
 use serde_json::Value;
 use warmq_testkit::{PrivateRedis, Proxy, Testbed, eventually};
 use warmq_tests::System;
+use warmq_tests::files::{break_storage, mend_storage};
 use warmq_tests::system::TIMEOUT;
 
 /// Starts a router on a private Redis.
@@ -101,11 +102,9 @@ async fn a_storage_that_takes_no_files_is_not_ready() {
     let redis = PrivateRedis::start().await.unwrap();
     let system = system(&redis).await;
     let folder = system.testbed.folder().join("files");
-    std::fs::remove_dir_all(&folder).unwrap();
-    std::fs::write(&folder, "no folder").unwrap();
+    break_storage(&folder);
     assert_reports(&ready(&system, 503).await, "storage", "does not take files");
-    std::fs::remove_file(&folder).unwrap();
-    std::fs::create_dir(&folder).unwrap();
+    mend_storage(&folder);
     ready(&system, 200).await;
     system.cleanup().await;
 }

@@ -1,11 +1,13 @@
 //! Files of a system's router: uploads and downloads as in fal's JavaScript client, and signatures.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, StatusCode};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use sha2::Sha256;
 use warmq_store::Secret;
@@ -16,6 +18,28 @@ use crate::{HttpResponse, System};
 pub fn unix_s(ahead: Duration) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     (now + ahead).as_secs()
+}
+
+/// Puts a file in the place of the folder of a storage, so that writes fail.
+///
+/// The two change places in one step: the storage's users may write meanwhile, and a folder
+/// that is being emptied would not stay empty.
+pub fn break_storage(folder: &Path) {
+    std::fs::write(aside(folder), "no folder").unwrap();
+    exchange(&aside(folder), folder);
+}
+
+/// Puts the folder back.
+pub fn mend_storage(folder: &Path) {
+    exchange(&aside(folder), folder);
+}
+
+fn aside(folder: &Path) -> PathBuf {
+    folder.with_extension("aside")
+}
+
+fn exchange(one: &Path, other: &Path) {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
 }
 
 impl System {
