@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_cli::args::Cli;
 use warmq_cli::{commands, exit};
+use warmq_process::shutdown;
 use warmq_types::text::escape_lines;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    shutdown::end_with_the_reader();
     match commands::run(Cli::parse()).await {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic fails the test, in helpers too")]
 
 use std::collections::HashMap;
-use std::process::{Command, Output};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, Query, State};
@@ -243,6 +244,20 @@ async fn submitting_prints_the_id_alone() {
     let output = warmq(&url, &["submit", "warmq/diffusion", "--input", "{}"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{ID}\n"));
+}
+
+#[tokio::test]
+async fn a_reader_that_has_ended_ends_the_command_without_a_word() {
+    let (url, _) = router().await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_warmq"));
+    let args = ["--url", &url, "submit", "warmq/diffusion", "--input", "{}"];
+    command.args(args).stdout(writer).stderr(Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || command.spawn()?.wait_with_output());
+    let output = output.await.unwrap().unwrap();
+    assert_eq!(stderr(&output), "");
+    assert_eq!(output.status.signal(), Some(13), "SIGPIPE");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use warmq_worker::config::Config;
 fn main() -> ExitCode {
     let CommandLine { worker, command } = CommandLine::parse();
     if let Some(command) = command {
+        shutdown::end_with_the_reader();
         return command.run().unwrap_or_else(|error| {
             eprintln!("warmq-worker: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE

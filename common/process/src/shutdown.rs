@@ -1,4 +1,5 @@
-//! A cancellation token for the whole process, set by SIGTERM or Ctrl-C.
+//! What ends a process: a cancellation token, set by SIGTERM or Ctrl-C; for a command, also the end
+//! of the program that reads its output.
 
 use tokio_util::sync::CancellationToken;
 
@@ -82,4 +83,14 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         stop.cancel();
     });
     Ok(token)
+}
+
+/// Lets this process end, without a word, when the program that reads its output has ended, as in
+/// `warmq apps | head -1`. Rust ignores the signal of it, so that `println!` would panic. For
+/// commands only: a server outlives the readers of its log.
+#[allow(unsafe_code, reason = "no safe call restores the default of a signal")]
+pub fn end_with_the_reader() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action runs no code of this process.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
