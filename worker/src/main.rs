@@ -41,7 +41,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
+    // One thread: runners mostly wait, and with more of them each message wakes several. Engines
+    // compute, and long work blocks, on other threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
