@@ -1,12 +1,14 @@
-//! Measures how the cost of a job and of idle processes grows with the number of runners, on
-//! private servers of this machine.
+//! Measures how the cost of a job and of idle processes grows with the number of runners and of
+//! waiting jobs, on private servers of this machine.
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | [`measurement`] | measures one fleet in one round |
+//! | [`backlog`] | measures a long queue |
 //! | [`usage`] | processor time and memory of the parts over a time |
 //! | [`report`] | medians, as tables |
 
+pub mod backlog;
 pub mod measurement;
 pub mod report;
 pub mod usage;
@@ -18,6 +20,7 @@ use crate::args::GrowthOptions;
 use crate::interruptible;
 use crate::peers::servers::Servers;
 use crate::peers::warmq::FleetSize;
+use backlog::Backlog;
 use measurement::{Fleet, Measured};
 
 const SMALL: FleetSize = FleetSize {
@@ -30,9 +33,14 @@ const LARGE: FleetSize = FleetSize {
     slots: 50,
 };
 
+const LARGEST: FleetSize = FleetSize {
+    workers: 20,
+    slots: 100,
+};
+
 /// The fleets: the same jobs on few and on many runners, and longer jobs, which renew leases and
 /// report progress. At 50 submissions per second they keep at most half of a fleet busy.
-const FLEETS: [Fleet; 3] = [
+const FLEETS: [Fleet; 4] = [
     Fleet {
         size: SMALL,
         run_ms: 80,
@@ -48,17 +56,24 @@ const FLEETS: [Fleet; 3] = [
         run_ms: 2000,
         takes_burst: false,
     },
+    Fleet {
+        size: LARGEST,
+        run_ms: 80,
+        takes_burst: true,
+    },
 ];
 
 /// Measures and prints.
 pub fn print(options: &GrowthOptions) -> anyhow::Result<()> {
-    let measured = interruptible::run(measure(options))?;
-    print!("{}", report::markdown(&measured));
+    let (fleets, backlogs) = interruptible::run(measure(options))?;
+    print!("{}{}", report::fleets(&fleets), report::backlogs(&backlogs));
     Ok(())
 }
 
-/// Returns the measures of each fleet, one per round.
-async fn measure(options: &GrowthOptions) -> anyhow::Result<Vec<(Fleet, Vec<Measured>)>> {
+/// Measures of each fleet, one per round, and of the queue's lengths.
+type Measures = (Vec<(Fleet, Vec<Measured>)>, Vec<Backlog>);
+
+async fn measure(options: &GrowthOptions) -> anyhow::Result<Measures> {
     let temporary = tempfile::tempdir()?;
     let folder = std::path::absolute(options.logs.as_deref().unwrap_or(temporary.path()))?;
     let servers = Servers::start().await?;
@@ -78,5 +93,6 @@ async fn measure(options: &GrowthOptions) -> anyhow::Result<Vec<(Fleet, Vec<Meas
         }
     }
     bar.finish_and_clear();
-    Ok(measured)
+    let backlogs = backlog::measure(&servers, &folder.join("backlog")).await?;
+    Ok((measured, backlogs))
 }

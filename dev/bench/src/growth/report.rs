@@ -1,7 +1,8 @@
-//! The medians of the rounds as Markdown.
+//! The measures as Markdown; those of the fleets are medians of the rounds.
 
 use std::fmt::Write as _;
 
+use super::backlog::Backlog;
 use super::measurement::{BURST_RUN_MS, Burst, Fleet, Measured};
 use crate::peers::processor_time::Part;
 use crate::sweep::median;
@@ -17,8 +18,8 @@ const PARTS: [(Part, &str); 4] = [
 /// A row of a table: its name, and its value in a round.
 type Row<'a> = (String, &'a dyn Fn(&Fleet, &Measured) -> f64);
 
-/// Returns the tables.
-pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
+/// Returns the tables of the fleets.
+pub fn fleets(measured: &[(Fleet, Vec<Measured>)]) -> String {
     let mut text = String::new();
     let header: String = (measured.iter())
         .map(|(fleet, _)| {
@@ -75,6 +76,33 @@ pub fn markdown(measured: &[(Fleet, Vec<Measured>)]) -> String {
     text
 }
 
+/// Returns the table of a queue's lengths.
+pub fn backlogs(measured: &[Backlog]) -> String {
+    let mut text = String::from("\n| waiting jobs |");
+    for backlog in measured {
+        let _ = write!(text, " {} |", backlog.jobs);
+    }
+    let _ = write!(text, "\n| --- |{}\n", " ---: |".repeat(measured.len()));
+    let mut row = |name: &str, value: &dyn Fn(&Backlog) -> f64| {
+        let _ = write!(text, "| {name} |");
+        for backlog in measured {
+            let _ = write!(text, " {:.1} |", value(backlog));
+        }
+        text.push('\n');
+    };
+    row("submissions per second", &|backlog| backlog.submitted_per_s);
+    row("a submission alone, ms", &|backlog| backlog.submit_ms);
+    row("a status with its position, ms", &|backlog| {
+        backlog.status_ms
+    });
+    row("router, MB", &|backlog| backlog.router_bytes as f64 / 1e6);
+    row("RabbitMQ, MB", &|backlog| {
+        backlog.rabbitmq_bytes as f64 / 1e6
+    });
+    row("Redis, MB", &|backlog| backlog.redis_bytes as f64 / 1e6);
+    text
+}
+
 /// Returns a sentence per burst.
 fn bursts(measured: &[(Fleet, Vec<Measured>)]) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
@@ -91,9 +119,10 @@ fn bursts(measured: &[(Fleet, Vec<Measured>)]) -> String {
         let busy = median(bursts.iter().map(busy));
         let _ = writeln!(
             text,
-            "A burst of jobs of {BURST_RUN_MS} ms on {} warm runners: {took_s:.2} s (without any \
+            "A burst of {} jobs of {BURST_RUN_MS} ms on {} warm runners: {took_s:.2} s (without any \
              cost: {:.2} s); the processors were busy for {busy:.0} % of the time until all \
              results were read.",
+            first.jobs,
             fleet.size.runners(),
             first.ideal_s
         );

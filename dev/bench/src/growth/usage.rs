@@ -72,16 +72,21 @@ impl Usage {
     }
 }
 
-/// Returns the resident memory of a process, bytes.
+/// Returns the resident memory of a process, with that of its descendants if they count, bytes.
 ///
 /// # Errors
-/// The process has ended.
-pub fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    resident_kib(&status)
-        .map(|kib| kib * 1024)
-        .with_context(|| format!("{path} has no VmRSS"))
+/// A process has ended.
+pub fn resident_bytes(process: Process) -> anyhow::Result<u64> {
+    Snapshot::read()?
+        .pids(process)
+        .into_iter()
+        .map(|pid| {
+            let path = format!("/proc/{pid}/status");
+            let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+            let kib = resident_kib(&status).with_context(|| format!("{path} has no VmRSS"))?;
+            Ok(kib * 1024)
+        })
+        .sum()
 }
 
 /// Parses `VmRSS` of `/proc/<pid>/status`, KiB; see proc(5).
@@ -101,7 +106,7 @@ mod tests {
         let status = "Name:\twarmq\nVmHWM:\t  9000 kB\nVmRSS:\t    8124 kB\nThreads:\t3\n";
         assert_eq!(resident_kib(status), Some(8124));
         assert_eq!(resident_kib("Name:\tkthreadd\n"), None);
-        assert!(resident_bytes(std::process::id()).unwrap() > 1 << 20);
+        assert!(resident_bytes(Process::Alone(std::process::id())).unwrap() > 1 << 20);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -61,8 +61,7 @@ impl HttpDriver {
     }
 
     async fn burst(&self, pacer: Pacer, jobs: usize) -> anyhow::Result<Observed> {
-        let submit = stream::iter(0..jobs).map(|_| self.submit());
-        let ids: Vec<JobId> = submit.buffered(SUBMITTERS).try_collect().await?;
+        let ids: Vec<JobId> = self.submissions(jobs).try_collect().await?;
         let submitted_us = unix_us();
         let read = stream::iter(ids).map(|id| self.read(id));
         Ok(Observed {
@@ -92,10 +91,32 @@ impl HttpDriver {
         })
     }
 
+    /// Submits jobs to the queue, some at a time, and returns their ids.
+    ///
+    /// # Errors
+    /// The router is unreachable or refuses a job.
+    pub fn submissions(&self, jobs: usize) -> impl Stream<Item = anyhow::Result<JobId>> + '_ {
+        let submit = stream::iter(0..jobs).map(|_| self.submit());
+        submit.buffered(SUBMITTERS)
+    }
+
     /// Submits a job to the queue.
-    async fn submit(&self) -> anyhow::Result<JobId> {
+    ///
+    /// # Errors
+    /// The router is unreachable or refuses the job.
+    pub async fn submit(&self) -> anyhow::Result<JobId> {
         let (_, id) = respond(self.post("queue").send().await?).await?;
         id
+    }
+
+    /// Returns the status of a job of the queue.
+    ///
+    /// # Errors
+    /// The router is unreachable or refuses the request.
+    pub async fn status(&self, id: JobId) -> anyhow::Result<Value> {
+        let url = format!("{}/queue/{}/requests/{id}/status", self.url, self.app);
+        let response = self.http.get(&url).send().await?;
+        Ok(response.error_for_status()?.json().await?)
     }
 
     /// Polls the result of a job of the queue.

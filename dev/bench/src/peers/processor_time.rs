@@ -90,15 +90,24 @@ impl Snapshot {
         Ok(Self(stats))
     }
 
-    fn ticks(&self, process: Process) -> u64 {
+    /// Returns the process ids.
+    pub fn pids(&self, process: Process) -> Vec<u32> {
         match process {
             Process::Tree(root) => {
                 let children = self.0.iter().filter(|(_, stat)| stat.parent == root);
-                let below = children.map(|(pid, _)| self.ticks(Process::Tree(*pid)));
-                self.ticks(Process::Alone(root)) + below.sum::<u64>()
+                let below = children.flat_map(|(pid, _)| self.pids(Process::Tree(*pid)));
+                below.chain([root]).collect()
             }
-            Process::Alone(pid) => self.0.get(&pid).map_or(0, |stat| stat.ticks),
+            Process::Alone(pid) => vec![pid],
         }
+    }
+
+    fn ticks(&self, process: Process) -> u64 {
+        let stats = self
+            .pids(process)
+            .into_iter()
+            .filter_map(|pid| self.0.get(&pid));
+        stats.map(|stat| stat.ticks).sum()
     }
 
     /// Returns the processor time that the processes took since `earlier`.
