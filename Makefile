@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARIES := -p warmq-router -p warmq-worker -p warmq-cli -p warmq-demo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/examples/*.sh)
 
-.PHONY: help setup setup-test build demo up down test test-upgrade fuzz lint deny bench bench-routing bench-shares bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda check-images chaos clean
+.PHONY: help setup setup-test build demo up down test test-upgrade fuzz lint deny bench bench-routing bench-shares bench-split bench-replay bench-routes bench-faults bench-growth bench-http bench-peers bench-engine bench-gpu parity build-cuda check-images chaos clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -86,6 +86,9 @@ bench: ## simulates policy warm, and compares it with its targets
 bench-shares: ## simulates two keys on one fleet, one of which floods it
 	$(CARGO) run --release -p warmq-bench -- shares
 
+bench-split: ## simulates fleets of up to 100,000 runners that are split into several apps; ARGS="--drift-s 300"
+	$(CARGO) run --release -p warmq-bench -- split $(ARGS)
+
 bench-routing: ## simulates all policies; writes the charts of docs/benchmarks
 	$(CARGO) build --release -p warmq-bench
 	target/release/warmq-bench table --policy shared,fal,multiplex,hash,lard,warm
@@ -119,7 +122,7 @@ dev/bench/peers/node_modules/ready: dev/bench/peers/package.json
 	cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
-bench-growth: setup ## measures idle processes, and the cost per job with 8 and with 500 runners, about 5 min; ARGS="--rate 100"
+bench-growth: setup ## measures idle processes, the cost per job with 8 to 2,000 runners, and a queue of 100,000 jobs, about 15 min; ARGS="--rate 100"
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
 	target/release/warmq-bench growth $(ARGS)
 

@@ -35,7 +35,8 @@ pub enum Command {
     /// Measure what the queue adds to a job of a model server, and a router app to the job that it
     /// submits
     Http(HttpOptions),
-    /// Measure idle processes, and the processor time per job, with 8 and with 500 runners
+    /// Measure idle processes and the processor time per job with 8 to 2,000 runners, and a long
+    /// queue
     Growth(GrowthOptions),
     /// Simulate every row of the targets, and print measures and targets
     Table(TableOptions),
@@ -45,6 +46,8 @@ pub enum Command {
     Shares(SharesOptions),
     /// Measure the processor time per decision of policy warm, from 32 to 2000 runners
     Scaling(ScalingOptions),
+    /// Simulate a fleet that is split into several apps by model, against one app that knows all
+    Split(SplitOptions),
 }
 
 /// A policy of the simulator.
@@ -318,7 +321,7 @@ pub struct HttpOptions {
 /// Options of `growth`.
 #[derive(Debug, Clone, Args)]
 pub struct GrowthOptions {
-    /// Rounds, each of which measures both fleets in turn; the median is shown
+    /// Rounds, each of which measures the fleets in turn; the median is shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub rounds: u64,
     /// Duration of each part of a round, s
@@ -327,8 +330,8 @@ pub struct GrowthOptions {
     /// Submissions per second
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub rate: u32,
-    /// Jobs of the burst to the 500 runners
-    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Jobs of the bursts to 500 and to 2,000 runners, per runner
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub jobs: u32,
     /// Keep the processes' logs here, in a folder per measurement
     #[arg(long, value_name = "FOLDER")]
@@ -352,6 +355,35 @@ pub struct SharesOptions {
     /// Seeds per case; the median is shown
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
+}
+
+/// Options of `split`.
+#[derive(Debug, Clone, Args)]
+pub struct SplitOptions {
+    /// Runners of the fleets (N), comma-separated; jobs ask for 1.5 N models
+    #[arg(long, value_delimiter = ',', default_value = "500,2000,10000,100000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runners: Vec<u32>,
+    /// Numbers of apps, comma-separated
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub apps: Vec<u32>,
+    /// Jobs per runner
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub jobs: u32,
+    /// Load: arrivals per second, in units of the fleet's capacity if every job is warm
+    #[arg(long, default_value_t = 0.7, value_parser = positive)]
+    pub rho: f64,
+    /// Interval at which popularity is shuffled, s
+    #[arg(long, value_parser = positive)]
+    pub drift_s: Option<f64>,
+    /// Give each app as many runners, whatever its load
+    #[arg(long)]
+    pub equal: bool,
+    /// Seed: the same seed gives the same result
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `scaling`.

@@ -13,7 +13,7 @@
 //! | [`routes`] | the cost of routes, in the real system |
 //! | [`peers`] | warmq beside other job queues and the bare transport |
 //! | [`http`] | the cost of the queue before a model server, in the real system |
-//! | [`growth`] | the cost of a job and of idle processes with 8 and with 500 runners |
+//! | [`growth`] | the cost of a job and of idle processes with 8 to 2,000 runners, a long queue |
 //! | `interruptible` | runs a measurement until it ends or Ctrl-C |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`pooled_bound`] | the pooled bound |
@@ -22,6 +22,7 @@
 //! | [`curves`], [`chart`] | latency over load and swaps over models, drawn |
 //! | [`shares`] | two owners on one fleet, one of whom floods it |
 //! | [`scaling`] | the cost of a decision |
+//! | [`split_fleet`] | a fleet split into several apps by model |
 
 pub mod args;
 pub mod chart;
@@ -38,6 +39,7 @@ pub mod scaling;
 pub mod schemes;
 pub mod shares;
 pub mod simulator;
+pub mod split_fleet;
 pub mod sweep;
 pub mod table;
 pub mod targets;

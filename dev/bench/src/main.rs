@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use warmq_bench::args::{Cli, Command};
 use warmq_bench::{
-    curves, faulty_runner, growth, http, peers, replay, routes, scaling, shares, simulator, table,
-    trace,
+    curves, faulty_runner, growth, http, peers, replay, routes, scaling, shares, simulator,
+    split_fleet, table, trace,
 };
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Curves(options) => curves::draw(&options),
         Command::Shares(options) => shares::print(&options),
         Command::Scaling(options) => scaling::print(&options),
+        Command::Split(options) => split_fleet::print(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
