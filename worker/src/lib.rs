@@ -152,18 +152,10 @@ pub async fn run_at(
     let Some(context) = connect(intervals, config, signals.into()).await? else {
         return Ok(());
     };
-    let mut joined = Vec::new();
-    for id in &context.config.runners {
-        let mut runner = Runner::new(context.clone(), id.clone()).await?;
-        let Some(start) = runner.start().await? else {
-            break;
-        };
-        joined.push((runner, start));
-    }
-    log_ready(&context.config, &joined);
     let mut runners = JoinSet::new();
-    for (runner, start) in joined {
-        runners.spawn(runner.run(start));
+    let started = start(&context, &mut runners).await;
+    if started.is_err() {
+        context.stop.cancel();
     }
     let ended = until_ended(runners, &context.stop).await;
     tokio::join!(
@@ -172,6 +164,7 @@ pub async fn run_at(
         incarnation::disconnect(&context)
     );
     context.shared.stop().await;
+    started?;
     ended?;
     tracing::info!("stopped");
     Ok(())
@@ -235,6 +228,26 @@ async fn connect(
     }))
 }
 
+/// Starts the runners one after the other. Each works as soon as it has joined: the next one may
+/// load models for longer than a lease.
+async fn start(context: &WorkerContext, runners: &mut JoinSet<Option<Fault>>) -> Result<(), Error> {
+    let mut description = None;
+    for id in &context.config.runners {
+        let mut runner = Runner::new(context.clone(), id.clone()).await?;
+        let Some(start) = runner.start().await? else {
+            break;
+        };
+        if matches!(start, RunnerStart::Joined(_)) {
+            description.get_or_insert_with(|| runner.description().clone());
+        }
+        runners.spawn(runner.run(start));
+    }
+    if let Some(description) = description {
+        log_ready(&context.config, &description);
+    }
+    Ok(())
+}
+
 /// Waits until all runners ended. After a failure the others stop first.
 async fn until_ended(
     mut runners: JoinSet<Option<Fault>>,
@@ -271,11 +284,7 @@ fn give_up_after(signals: Signals, drain_timeout: Duration) -> CancellationToken
     token
 }
 
-fn log_ready(config: &Config, runners: &[(Runner, RunnerStart)]) {
-    let healthy = (runners.iter()).find(|(_, start)| matches!(start, RunnerStart::Joined(_)));
-    let Some(description) = healthy.map(|(runner, _)| runner.description()) else {
-        return;
-    };
+fn log_ready(config: &Config, description: &engine::Description) {
     let runners: Vec<&str> = config.runners.iter().map(|id| id.as_str()).collect();
     let models = match description.models.as_slice() {
         [] => "any".to_owned(),

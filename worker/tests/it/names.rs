@@ -5,6 +5,7 @@ use std::time::Duration;
 use warmq_store::{Registration, RunnerReport};
 use warmq_types::ids::{Epoch, RunnerId};
 use warmq_types::state::JobState;
+use warmq_worker::config::Config;
 use warmq_worker::context::Intervals;
 
 use crate::harness::{World, takes};
@@ -34,12 +35,11 @@ async fn a_second_worker_of_a_live_runners_name_is_refused_and_the_first_goes_on
     world.end([worker]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
-    let world = World::new().await;
-    let killed = Registration {
+/// Returns the registration of a worker that was killed elsewhere.
+fn killed(world: &World, name: &str) -> Registration {
+    Registration {
         app: world.app.clone(),
-        runner: RunnerId::parse("a").unwrap(),
+        runner: RunnerId::parse(name).unwrap(),
         epoch: Epoch(1),
         host: "elsewhere".to_owned(),
         pid: 1,
@@ -50,7 +50,13 @@ async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
         ram_budget_bytes: 0,
         models: Vec::new(),
         report: RunnerReport::default(),
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
+    let world = World::new().await;
+    let killed = killed(&world, "a");
     let lease = Duration::from_secs(2);
     let store = world.testbed.store();
     let schema = serde_json::json!({});
@@ -81,5 +87,29 @@ async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
         })
         .await;
     assert!(joined.idle && joined.host != "elsewhere");
+    world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_works_while_another_one_of_its_process_cannot_join_yet() {
+    let world = World::new().await;
+    let killed = killed(&world, "b");
+    let schema = serde_json::json!({});
+    let membership = world.testbed.store().membership();
+    let registered = membership.register(&killed, &schema, Duration::from_secs(600));
+    registered.await.unwrap();
+    let config = Config {
+        runners: ["a", "b"].map(|name| RunnerId::parse(name).unwrap()).into(),
+        ..world.config("a")
+    };
+    let worker = world.worker_that_may_fail(quick(), config);
+    world
+        .until("a is idle", async || {
+            world.runner("a").await?.idle.then_some(())
+        })
+        .await;
+    let job = world.send_to("a", "", takes(1)).await;
+    world.reached(&job, JobState::Succeeded).await;
+    assert_eq!(world.runner("b").await.unwrap().host, "elsewhere");
     world.end([worker]).await;
 }
