@@ -122,7 +122,7 @@ dev/bench/peers/node_modules/ready: dev/bench/peers/package.json
 	cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
-bench-growth: setup ## measures idle processes, the cost per job with 8 to 2,000 runners, and a queue of 100,000 jobs, about 15 min; ARGS="--rate 100"
+bench-growth: setup ## measures idle processes, the cost per job with 8 and with 500 runners, and a queue of 100,000 jobs, about 10 min; ARGS="--rate 100"
 	$(CARGO) build --release -p warmq-router -p warmq-worker -p warmq-bench
 	target/release/warmq-bench growth $(ARGS)
 

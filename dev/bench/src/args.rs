@@ -35,7 +35,7 @@ pub enum Command {
     /// Measure what the queue adds to a job of a model server, and a router app to the job that it
     /// submits
     Http(HttpOptions),
-    /// Measure idle processes and the processor time per job with 8 to 2,000 runners, and a long
+    /// Measure idle processes, the processor time per job with 8 and with 500 runners, and a long
     /// queue
     Growth(GrowthOptions),
     /// Simulate every row of the targets, and print measures and targets
@@ -330,7 +330,7 @@ pub struct GrowthOptions {
     /// Submissions per second
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub rate: u32,
-    /// Jobs of the bursts to 500 and to 2,000 runners, per runner
+    /// Jobs of the burst to the 500 runners, per runner
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub jobs: u32,
     /// Keep the processes' logs here, in a folder per measurement

@@ -13,7 +13,7 @@
 //! | [`routes`] | the cost of routes, in the real system |
 //! | [`peers`] | warmq beside other job queues and the bare transport |
 //! | [`http`] | the cost of the queue before a model server, in the real system |
-//! | [`growth`] | the cost of a job and of idle processes with 8 to 2,000 runners, a long queue |
+//! | [`growth`] | the cost of a job and of idle processes with 8 and 500 runners, a long queue |
 //! | `interruptible` | runs a measurement until it ends or Ctrl-C |
 //! | [`targets`] | workloads and target values of policy `warm` |
 //! | [`pooled_bound`] | the pooled bound |

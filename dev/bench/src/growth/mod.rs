@@ -33,14 +33,9 @@ const LARGE: FleetSize = FleetSize {
     slots: 50,
 };
 
-const LARGEST: FleetSize = FleetSize {
-    workers: 20,
-    slots: 100,
-};
-
 /// The fleets: the same jobs on few and on many runners, and longer jobs, which renew leases and
 /// report progress. At 50 submissions per second they keep at most half of a fleet busy.
-const FLEETS: [Fleet; 4] = [
+const FLEETS: [Fleet; 3] = [
     Fleet {
         size: SMALL,
         run_ms: 80,
@@ -55,11 +50,6 @@ const FLEETS: [Fleet; 4] = [
         size: LARGE,
         run_ms: 2000,
         takes_burst: false,
-    },
-    Fleet {
-        size: LARGEST,
-        run_ms: 80,
-        takes_burst: true,
     },
 ];
 
