@@ -35,9 +35,9 @@ async fn a_second_worker_of_a_live_runners_name_is_refused_and_the_first_goes_on
     world.end([worker]).await;
 }
 
-/// Returns the registration of a worker that was killed elsewhere.
-fn killed(world: &World, name: &str) -> Registration {
-    Registration {
+/// Registers a worker that was killed elsewhere.
+async fn register_killed(world: &World, name: &str, lease: Duration) -> Registration {
+    let killed = Registration {
         app: world.app.clone(),
         runner: RunnerId::parse(name).unwrap(),
         epoch: Epoch(1),
@@ -50,21 +50,19 @@ fn killed(world: &World, name: &str) -> Registration {
         ram_budget_bytes: 0,
         models: Vec::new(),
         report: RunnerReport::default(),
-    }
+    };
+    let schema = serde_json::json!({});
+    let membership = world.testbed.store().membership();
+    let registered = membership.register(&killed, &schema, lease).await;
+    registered.unwrap();
+    killed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
     let world = World::new().await;
-    let killed = killed(&world, "a");
-    let lease = Duration::from_secs(2);
+    let killed = register_killed(&world, "a", Duration::from_secs(2)).await;
     let store = world.testbed.store();
-    let schema = serde_json::json!({});
-    store
-        .membership()
-        .register(&killed, &schema, lease)
-        .await
-        .unwrap();
     let third = Registration {
         instance: "a third".to_owned(),
         ..killed.clone()
@@ -93,11 +91,7 @@ async fn the_name_of_a_worker_that_was_killed_is_free_once_its_lease_lapsed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_works_while_another_one_of_its_process_cannot_join_yet() {
     let world = World::new().await;
-    let killed = killed(&world, "b");
-    let schema = serde_json::json!({});
-    let membership = world.testbed.store().membership();
-    let registered = membership.register(&killed, &schema, Duration::from_secs(600));
-    registered.await.unwrap();
+    register_killed(&world, "b", Duration::from_secs(600)).await;
     let config = Config {
         runners: ["a", "b"].map(|name| RunnerId::parse(name).unwrap()).into(),
         ..world.config("a")
