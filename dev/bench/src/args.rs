@@ -330,8 +330,8 @@ pub struct GrowthOptions {
     /// Submissions per second
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub rate: u32,
-    /// Jobs of the burst to the 500 runners, per runner
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Jobs of the burst to the 500 runners
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub jobs: u32,
     /// Keep the processes' logs here, in a folder per measurement
     #[arg(long, value_name = "FOLDER")]

@@ -8,9 +8,9 @@ use futures::TryStreamExt;
 use indicatif::ProgressBar;
 use warmq_types::ids::JobId;
 
-use super::usage::resident_bytes;
+use super::measurement::resident;
 use crate::peers::http_driver::HttpDriver;
-use crate::peers::processor_time::Process;
+use crate::peers::processor_time::Part;
 use crate::peers::servers::Servers;
 use crate::peers::warmq::{FleetSize, Warmq};
 use crate::sweep::median;
@@ -60,9 +60,8 @@ pub async fn measure(servers: &Servers, folder: &Path) -> anyhow::Result<Vec<Bac
 
 async fn measure_running(warmq: &Warmq, servers: &Servers) -> anyhow::Result<Vec<Backlog>> {
     let driver = warmq.http_driver(0);
-    let (rabbitmq, redis) = (servers.rabbitmq.pid(), servers.redis.pid());
-    let (rabbitmq, redis) = (Process::Tree(rabbitmq), Process::Tree(redis));
-    let router = Process::Tree(warmq.router_pid());
+    let mut processes = warmq.processes();
+    processes.extend(servers.processes());
     let mut ids = Vec::new();
     let mut measured = Vec::new();
     for jobs in LENGTHS {
@@ -79,9 +78,9 @@ async fn measure_running(warmq: &Warmq, servers: &Servers) -> anyhow::Result<Vec
             submitted_per_s,
             submit_ms,
             status_ms,
-            router_bytes: resident_bytes(router)?,
-            redis_bytes: resident_bytes(redis)?,
-            rabbitmq_bytes: resident_bytes(rabbitmq)?,
+            router_bytes: resident(&processes, Part::Router)?,
+            redis_bytes: resident(&processes, Part::Redis)?,
+            rabbitmq_bytes: resident(&processes, Part::RabbitMq)?,
         });
     }
     Ok(measured)

@@ -47,8 +47,6 @@ pub struct Measured {
 /// Measures of a burst.
 #[derive(Debug, Clone, Copy)]
 pub struct Burst {
-    /// Jobs.
-    pub jobs: u32,
     /// From the first submission to the last end of a job, s.
     pub took_s: f64,
     /// The same if neither submissions nor placements took any time, s.
@@ -128,7 +126,6 @@ async fn burst(
     jobs: u32,
     processes: &[(Part, Process)],
 ) -> anyhow::Result<Burst> {
-    let jobs = jobs * fleet.size.runners();
     let load = Load::Burst(jobs as usize);
     let meter = Meter::start(processes)?;
     let observed = warmq.http_driver(BURST_RUN_MS).run(&load).await?;
@@ -136,7 +133,6 @@ async fn burst(
     let outcome = observed.complete(Some(warmq.store())).await?;
     let runs_each = jobs.div_ceil(fleet.size.runners());
     Ok(Burst {
-        jobs,
         took_s: f64::from(jobs) / outcome.ended_per_s(),
         ideal_s: f64::from(runs_each) * BURST_RUN_MS as f64 / 1e3,
         usage,
@@ -144,7 +140,10 @@ async fn burst(
 }
 
 /// Returns the resident memory of a part's processes, bytes.
-fn resident(processes: &[(Part, Process)], part: Part) -> anyhow::Result<u64> {
+///
+/// # Errors
+/// A process has ended.
+pub fn resident(processes: &[(Part, Process)], part: Part) -> anyhow::Result<u64> {
     let of_part = processes.iter().filter(|(of, _)| *of == part);
     of_part.map(|(_, process)| resident_bytes(*process)).sum()
 }

@@ -119,10 +119,9 @@ fn bursts(measured: &[(Fleet, Vec<Measured>)]) -> String {
         let busy = median(bursts.iter().map(busy));
         let _ = writeln!(
             text,
-            "A burst of {} jobs of {BURST_RUN_MS} ms on {} warm runners: {took_s:.2} s (without any \
+            "A burst of jobs of {BURST_RUN_MS} ms on {} warm runners: {took_s:.2} s (without any \
              cost: {:.2} s); the processors were busy for {busy:.0} % of the time until all \
              results were read.",
-            first.jobs,
             fleet.size.runners(),
             first.ideal_s
         );

@@ -142,11 +142,6 @@ impl Warmq {
         workers.chain([router]).collect()
     }
 
-    /// Returns the process id of its router.
-    pub fn router_pid(&self) -> u32 {
-        self.deployment.router.pid()
-    }
-
     /// Returns the logs of its processes.
     pub fn logs(&self) -> Vec<&Path> {
         let Deployment { router, workers } = &self.deployment;
