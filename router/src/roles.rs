@@ -149,6 +149,7 @@ pub(crate) fn spawn_dispatch(parts: &Parts, tasks: &mut Tasks) {
         connections: Connections::new(
             config.servers.amqp_url.clone(),
             "warmq-router dispatch",
+            servers.topology.clone(),
             CHANNELS_PER_SESSION,
         ),
         topology: servers.topology.clone(),

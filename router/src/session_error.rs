@@ -1,7 +1,7 @@
 //! Errors that end a session of a long-running component, which then reconnects.
 
-use warmq_broker::PublishError;
 use warmq_broker::advice::explained;
+use warmq_broker::{DeclareError, PublishError};
 
 use crate::finalizer::EndError;
 
@@ -14,6 +14,9 @@ pub enum SessionError {
     /// The connection to RabbitMQ broke.
     #[error("the connection to RabbitMQ broke: {}", explained(.0))]
     Lapin(#[from] lapin::Error),
+    /// RabbitMQ is unreachable, or rejected a declaration.
+    #[error(transparent)]
+    Declare(#[from] DeclareError),
     /// A publish was not confirmed.
     #[error(transparent)]
     Publish(#[from] PublishError),

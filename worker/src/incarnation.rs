@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lapin::{Channel, Connection};
 use tokio::time::Instant;
-use warmq_broker::{Connections, DeclareError};
+use warmq_broker::{Connections, DeclareError, Topology};
 use warmq_process::clock::unix_ms;
 use warmq_store::{NameConflict, Registration, RunnerReport};
 use warmq_types::hint::Hint;
@@ -32,10 +32,7 @@ const NAME_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Why a runner cannot join.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// RabbitMQ is unreachable.
-    #[error(transparent)]
-    Amqp(#[from] warmq_broker::Error),
-    /// RabbitMQ rejected a declaration.
+    /// RabbitMQ is unreachable, or rejected a declaration.
     #[error(transparent)]
     Declare(#[from] DeclareError),
     /// Redis is unreachable.
@@ -58,7 +55,6 @@ impl Error {
     /// Returns whether retrying is useless: settings must change, here or in a server.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Amqp(error) => error.is_final(),
             Self::Declare(error) => error.is_final(),
             Self::Store(error) => error.is_final(),
             Self::NameTaken { .. } => true,
@@ -91,8 +87,9 @@ pub struct Incarnation {
 const CHANNELS: usize = 3;
 
 /// Returns the connections that the runners of a process share.
-pub(crate) fn connections(url: &ServerUrl) -> Connections {
-    Connections::new(url.clone(), "warmq-worker consume", CHANNELS).for_jobs()
+pub(crate) fn connections(url: &ServerUrl, topology: &Topology) -> Connections {
+    let (url, topology) = (url.clone(), topology.clone());
+    Connections::new(url, "warmq-worker consume", topology, CHANNELS).for_jobs()
 }
 
 /// Closes the connections once all runners have left.
@@ -126,7 +123,6 @@ impl Incarnation {
         check_name(context, &registration).await?;
         let connection = context.connections.get().await?;
         let declaring = connection.create_channel().await?;
-        topology.declare_base(&declaring).await?;
         topology.declare_app(&declaring, app).await?;
         topology
             .declare_runner(&declaring, app, runner, epoch, config.accept_timeout)

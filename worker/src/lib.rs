@@ -205,7 +205,8 @@ async fn connect(
         web: Fetcher::new(config.fetch_allow.clone())?,
         cache: config.lora_cache.clone(),
     };
-    let connections = incarnation::connections(&servers.amqp_url);
+    let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
+    let connections = incarnation::connections(&servers.amqp_url, &topology);
     let instance = uuid::Uuid::new_v4().to_string();
     let collector = servers.otlp_endpoint.as_ref();
     let traces = Traces::to(collector, "warmq-worker", instance.clone())?;
@@ -213,7 +214,7 @@ async fn connect(
         metrics,
         traces,
         cancellations: Cancellations::follow(store.clone(), config.app.clone(), give_up.clone()),
-        topology: Topology::new(servers.namespace.clone(), servers.queue_type),
+        topology,
         storage,
         file_fetcher,
         shared,

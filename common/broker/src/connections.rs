@@ -1,5 +1,6 @@
 //! Connections to RabbitMQ that many users of a few channels each share: a connection costs both
-//! sides buffers and tasks, and each of its reads and writes may serve several channels.
+//! sides buffers and tasks, and each of its reads and writes may serve several channels. The queues
+//! of the namespace are declared once per connection instead of once per user.
 
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use lapin::Connection;
 use tokio::sync::Mutex;
 use warmq_types::server_url::ServerUrl;
 
-use super::connection::{self, connect, connect_for_jobs};
+use super::connection::{connect, connect_for_jobs};
+use super::topology::{DeclareError, Topology};
 
 /// A cheap handle on the connections, which are opened when needed.
 #[derive(Clone)]
@@ -15,6 +17,7 @@ pub struct Connections {
     url: ServerUrl,
     /// The name in RabbitMQ's lists.
     name: &'static str,
+    topology: Topology,
     /// Channels that one user may need at once.
     channels_per_user: usize,
     for_jobs: bool,
@@ -23,10 +26,16 @@ pub struct Connections {
 
 impl Connections {
     /// No connection yet.
-    pub fn new(url: ServerUrl, name: &'static str, channels_per_user: usize) -> Self {
+    pub fn new(
+        url: ServerUrl,
+        name: &'static str,
+        topology: Topology,
+        channels_per_user: usize,
+    ) -> Self {
         Self {
             url,
             name,
+            topology,
             channels_per_user,
             for_jobs: false,
             open: Arc::default(),
@@ -40,11 +49,12 @@ impl Connections {
         self
     }
 
-    /// Returns a connection with room for one user more, who ends its use by dropping it.
+    /// Returns a connection with room for one user more, who ends its use by dropping it. The base
+    /// of the topology was declared on it.
     ///
     /// # Errors
-    /// See [`connection::Error`].
-    pub async fn get(&self) -> Result<Arc<Connection>, connection::Error> {
+    /// RabbitMQ is unreachable, or a queue exists with other arguments.
+    pub async fn get(&self) -> Result<Arc<Connection>, DeclareError> {
         let mut open = self.open.lock().await;
         open.retain(|connection| connection.status().connected());
         if let Some(connection) = open.iter().find(|connection| self.has_room(connection)) {
@@ -54,6 +64,9 @@ impl Connections {
             true => connect_for_jobs(&self.url, self.name).await?,
             false => connect(&self.url, self.name).await?,
         };
+        let channel = opened.create_channel().await?;
+        self.topology.declare_base(&channel).await?;
+        channel.close(200, "declared".into()).await?;
         let connection = Arc::new(opened);
         open.push(connection.clone());
         Ok(connection)

@@ -39,7 +39,6 @@ impl Session {
         dispatcher.lane_progress.reset();
         let connection = SharedConnection::new(shared.connections.get().await?);
         let channel = connection.create_channel().await?;
-        shared.topology.declare_base(&channel).await?;
         shared.topology.declare_app(&channel, app).await?;
         let reports = Arc::default();
         dispatcher.pending.register(app, &reports);

@@ -2,6 +2,7 @@
 
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 
+use crate::connection;
 use crate::publisher::PublishError;
 
 /// Why queues cannot be declared or used.
@@ -35,6 +36,12 @@ impl DeclareError {
             Self::Mismatch(_) | Self::Forbidden(_) => true,
             Self::Broke(_) => false,
         }
+    }
+}
+
+impl From<connection::Error> for DeclareError {
+    fn from(error: connection::Error) -> Self {
+        Self::Connect(error.into())
     }
 }
 
