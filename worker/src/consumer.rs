@@ -5,11 +5,14 @@
 //! shared consumer is therefore cancelled at the first delivery, and further deliveries are
 //! returned. That costs a round trip per job, and the queue's process more, the more runners
 //! consume it.
+//!
+//! The channel is that of all runners of the process and outlives these consumers, so a message
+//! that is neither acknowledged nor returned would be nobody's: dropping it returns it.
 
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::BasicCancelOptions;
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Acker, Channel, Consumer};
 use warmq_broker::advice::explained;
 use warmq_broker::{acknowledgement, consumer};
 
@@ -22,24 +25,28 @@ pub enum Source {
     Shared,
 }
 
-/// A job's message until it is acknowledged or returned.
+/// A job's message until it is acknowledged or returned. Returned when dropped.
 #[derive(Debug)]
 pub struct JobDelivery {
     /// The queue.
     pub source: Source,
-    delivery: Delivery,
+    body: Vec<u8>,
+    /// `None` once it is acknowledged or returned.
+    acker: Option<Acker>,
 }
 
 impl JobDelivery {
     /// Returns the message.
     pub fn body(&self) -> &[u8] {
-        &self.delivery.data
+        &self.body
     }
 
     /// Acknowledges the message. A failure means that the connection is lost; the message will be
     /// redelivered.
-    pub async fn ack(self) {
-        if let Err(error) = acknowledgement::ack(&self.delivery.acker).await {
+    pub async fn ack(mut self) {
+        if let Some(acker) = self.acker.take()
+            && let Err(error) = acknowledgement::ack(&acker).await
+        {
             tracing::warn!(%error, "an ack was lost: the job's message will be redelivered");
         }
     }
@@ -47,20 +54,35 @@ impl JobDelivery {
     /// Returns the message: from the shared queue to the next idle runner, from the runner's own
     /// queue to the dispatcher (dead-lettered, since that queue has no other consumer). If the
     /// connection is lost the broker does the same.
-    pub async fn nack(self) {
-        let requeue = self.source == Source::Shared;
-        if let Err(error) = acknowledgement::nack(&self.delivery.acker, requeue).await {
-            tracing::debug!(%error, "could not nack a message: the broker requeues it");
+    pub async fn nack(mut self) {
+        if let Some(acker) = self.acker.take() {
+            nack(acker, self.source).await;
         }
+    }
+}
+
+impl Drop for JobDelivery {
+    fn drop(&mut self) {
+        if let Some(acker) = self.acker.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(nack(acker, self.source));
+        }
+    }
+}
+
+async fn nack(acker: Acker, source: Source) {
+    let requeue = source == Source::Shared;
+    if let Err(error) = acknowledgement::nack(&acker, requeue).await {
+        tracing::debug!(%error, "could not nack a message: the broker requeues it");
     }
 }
 
 /// The two consumers of one incarnation.
 pub struct Consumers {
     own: Consumer,
-    own_channel: Channel,
     shared: Option<Consumer>,
-    shared_channel: Channel,
+    channel: Channel,
     shared_queue: String,
     /// Number of the shared consumer, part of its tag. Tags are unique, so that the late end of one
     /// consumer does not end the next.
@@ -84,16 +106,14 @@ impl Consumers {
     /// # Errors
     /// The connection is lost.
     pub async fn new(
-        connection: &Connection,
+        channel: Channel,
         own_queue: &str,
         shared_queue: String,
     ) -> lapin::Result<Self> {
-        let own_channel = consumer::channel(connection, 1).await?;
         Ok(Self {
-            own: consumer::consume(&own_channel, own_queue, "own").await?,
-            own_channel,
+            own: consumer::consume(&channel, own_queue, own_queue).await?,
             shared: None,
-            shared_channel: consumer::channel(connection, 1).await?,
+            channel,
             shared_queue,
             attached: 0,
         })
@@ -109,9 +129,8 @@ impl Consumers {
         }
         if self.shared.is_none() {
             self.attached += 1;
-            let tag = format!("shared-{}", self.attached);
-            self.shared =
-                Some(consumer::consume(&self.shared_channel, &self.shared_queue, &tag).await?);
+            let tag = format!("{}.shared-{}", self.own.tag(), self.attached);
+            self.shared = Some(consumer::consume(&self.channel, &self.shared_queue, &tag).await?);
         }
         Ok(())
     }
@@ -166,7 +185,7 @@ impl Consumers {
         let Some(mut shared) = self.shared.take() else {
             return Ok(());
         };
-        self.shared_channel
+        self.channel
             .basic_cancel(shared.tag(), BasicCancelOptions::default())
             .await?;
         // The broker delivers nothing after its answer, so the stream ends.
@@ -177,21 +196,18 @@ impl Consumers {
         Ok(())
     }
 
-    /// Cancels both consumers, returns their deliveries, and closes the channels.
+    /// Cancels both consumers and returns their deliveries.
     ///
     /// # Errors
     /// The connection is lost.
     pub async fn end(mut self) -> Result<(), ConsumeError> {
         self.detach_shared().await?;
-        self.own_channel
+        self.channel
             .basic_cancel(self.own.tag(), BasicCancelOptions::default())
             .await?;
         while let Some(delivery) = self.own.next().await {
             let delivery = received(Source::Own, Some(delivery))?;
             delivery.nack().await;
-        }
-        for channel in [&self.own_channel, &self.shared_channel] {
-            channel.close(200, "the runner leaves".into()).await?;
         }
         Ok(())
     }
@@ -204,5 +220,9 @@ fn received(
     let delivery = delivery.ok_or(ConsumeError::QueueDeleted(source))??;
     let id = delivery.properties.message_id().as_ref();
     tracing::debug!(job.id = id.map(|id| id.as_str()), ?source, "received a job");
-    Ok(JobDelivery { source, delivery })
+    Ok(JobDelivery {
+        source,
+        body: delivery.data,
+        acker: Some(delivery.acker),
+    })
 }

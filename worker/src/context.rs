@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use warmq_broker::{Connections, Publisher, Topology};
+use warmq_broker::{Publisher, Topology};
 use warmq_objects::ObjectStorage;
 use warmq_store::Store;
 use warmq_traces::Traces;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::consume_channel::ConsumeChannel;
 use crate::engine;
 use crate::input_files::FileFetcher;
 use crate::metrics::Metrics;
@@ -68,8 +69,8 @@ pub struct WorkerContext {
     /// A connection for publishing only: a RabbitMQ alarm blocks it, and acknowledgements must not
     /// wait for it.
     pub publisher: Publisher,
-    /// The connections on which the runners consume.
-    pub connections: Connections,
+    /// Where the runners consume.
+    pub consume_channel: ConsumeChannel,
     /// Names of queues and exchanges, and their declarations.
     pub topology: Topology,
     /// The storage for files.

@@ -6,16 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::{Channel, Connection};
+use lapin::Connection;
 use tokio::time::Instant;
-use warmq_broker::{Connections, DeclareError, Topology};
+use warmq_broker::DeclareError;
 use warmq_process::clock::unix_ms;
 use warmq_store::{NameConflict, Registration, RunnerReport};
 use warmq_types::hint::Hint;
 use warmq_types::ids::{Epoch, RunnerId};
-use warmq_types::server_url::ServerUrl;
 
 use crate::config::host;
+use crate::consume_channel::OpenChannel;
 use crate::consumer::{ConsumeError, Consumers};
 use crate::context::WorkerContext;
 use crate::engine::Description;
@@ -23,7 +23,7 @@ use crate::engine::Description;
 /// Time for which an unregistered runner still returns jobs that were sent to it.
 const LATE_DELIVERY_WAIT: Duration = Duration::from_millis(200);
 
-/// Timeout for closing a runner's channels, or the connections.
+/// Timeout for ending a runner's consumers, or closing the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Interval at which the lease of a name's previous holder is checked.
@@ -78,25 +78,15 @@ pub struct Incarnation {
     pub description: Description,
     /// When its models were recorded last.
     pub(crate) models_recorded: Instant,
-    declaring: Channel,
     /// Shared with the other runners of the process.
-    _connection: Arc<Connection>,
+    connection: Arc<Connection>,
 }
 
-/// Channels of an incarnation: for declarations, and for its two consumers.
-const CHANNELS: usize = 3;
-
-/// Returns the connections that the runners of a process share.
-pub(crate) fn connections(url: &ServerUrl, topology: &Topology) -> Connections {
-    let (url, topology) = (url.clone(), topology.clone());
-    Connections::new(url, "warmq-worker consume", topology, CHANNELS).for_jobs()
-}
-
-/// Closes the connections once all runners have left.
+/// Closes the connection once all runners have left.
 pub(crate) async fn disconnect(context: &WorkerContext) {
-    let closed = tokio::time::timeout(CLOSE_TIMEOUT, context.connections.close());
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, context.consume_channel.close());
     if closed.await.is_err() {
-        tracing::debug!("could not close the connections to RabbitMQ: it is slow");
+        tracing::debug!("could not close the connection to RabbitMQ: it is slow");
     }
 }
 
@@ -121,14 +111,18 @@ impl Incarnation {
         context.store.ping().await?;
         let registration = registration(context, runner, epoch, description, report);
         check_name(context, &registration).await?;
-        let connection = context.connections.get().await?;
+        let OpenChannel {
+            connection,
+            channel,
+        } = context.consume_channel.get().await?;
         let declaring = connection.create_channel().await?;
         topology.declare_app(&declaring, app).await?;
         topology
             .declare_runner(&declaring, app, runner, epoch, config.accept_timeout)
             .await?;
+        declaring.close(200, "declared".into()).await?;
         let consumers = Consumers::new(
-            &connection,
+            channel,
             &topology.runner_queue(runner, epoch),
             topology.shared_queue(app),
         )
@@ -147,13 +141,12 @@ impl Incarnation {
             consumers,
             description: description.clone(),
             models_recorded: Instant::now(),
-            declaring,
-            _connection: connection,
+            connection,
         })
     }
 
-    /// Unregisters, returns late deliveries to the dispatcher, deletes the queue and closes the
-    /// channels.
+    /// Unregisters, returns late deliveries to the dispatcher, ends the consumers and deletes the
+    /// queue.
     pub async fn leave(mut self, context: &WorkerContext, runner: &RunnerId) {
         // First, so that the dispatcher sends no further jobs to this queue.
         if let Err(error) = context
@@ -175,11 +168,12 @@ impl Incarnation {
                 }
             }
             self.consumers.end().await?;
+            let deleting = self.connection.create_channel().await?;
             context
                 .topology
-                .delete_runner(&self.declaring, runner, self.epoch)
+                .delete_runner(&deleting, runner, self.epoch)
                 .await?;
-            let done = self.declaring.close(200, "the runner leaves".into());
+            let done = deleting.close(200, "the runner leaves".into());
             done.await.map_err(ConsumeError::from)
         };
         match tokio::time::timeout(CLOSE_TIMEOUT, close).await {

@@ -7,7 +7,8 @@
 //! | [`runner`] | takes one job at a time, joins again after each disconnect |
 //! | `runner_models` | the models of an idle runner, and their record in Redis |
 //! | [`context`] | what all runners of a process share |
-//! | [`incarnation`] | one connection of a runner: epoch, own queue, registration |
+//! | [`incarnation`] | a runner from joining to leaving: epoch, own queue, registration |
+//! | [`consume_channel`] | the channel on which all runners of the process consume |
 //! | [`consumer`] | the runner's own queue and the shared queue, never two jobs at once |
 //! | `attempt` | one delivery: start, run, store the end, ack |
 //! | [`cancellations`] | one subscription per process to cancellations |
@@ -32,6 +33,7 @@ mod attempt;
 pub mod cancellations;
 pub mod commands;
 pub mod config;
+pub mod consume_channel;
 pub mod consumer;
 pub mod context;
 pub mod engine;
@@ -68,6 +70,7 @@ use warmq_types::protocol::Protocol;
 
 use crate::cancellations::Cancellations;
 use crate::config::Config;
+use crate::consume_channel::ConsumeChannel;
 use crate::context::{Intervals, WorkerContext};
 use crate::fault::Fault;
 use crate::input_files::FileFetcher;
@@ -206,7 +209,7 @@ async fn connect(
         cache: config.lora_cache.clone(),
     };
     let topology = Topology::new(servers.namespace.clone(), servers.queue_type);
-    let connections = incarnation::connections(&servers.amqp_url, &topology);
+    let consume_channel = ConsumeChannel::new(servers.amqp_url.clone(), topology.clone());
     let instance = uuid::Uuid::new_v4().to_string();
     let collector = servers.otlp_endpoint.as_ref();
     let traces = Traces::to(collector, "warmq-worker", instance.clone())?;
@@ -220,7 +223,7 @@ async fn connect(
         shared,
         store,
         publisher,
-        connections,
+        consume_channel,
         intervals,
         stop,
         give_up,
