@@ -13,8 +13,9 @@ use crate::peers::warmq::{FleetSize, Warmq};
 /// Run time of the burst's jobs, ms.
 pub const BURST_RUN_MS: u64 = 200;
 
-/// Time after the start in which nothing is measured: registration, first heartbeats.
-const SETTLING: Duration = Duration::from_secs(2);
+/// Time after the start in which nothing is measured: first heartbeats, and RabbitMQ, whose idle
+/// queues and channels hibernate after up to 10 s and report statistics every 5 s until then.
+const SETTLING: Duration = Duration::from_secs(15);
 
 /// A fleet and its jobs.
 #[derive(Debug, Clone, Copy)]

@@ -33,9 +33,14 @@ const LARGE: FleetSize = FleetSize {
     slots: 50,
 };
 
+const HUGE: FleetSize = FleetSize {
+    workers: 20,
+    slots: 100,
+};
+
 /// The fleets: the same jobs on few and on many runners, and longer jobs, which renew leases and
 /// report progress. At 50 submissions per second they keep at most half of a fleet busy.
-const FLEETS: [Fleet; 3] = [
+const FLEETS: [Fleet; 4] = [
     Fleet {
         size: SMALL,
         run_ms: 80,
@@ -50,6 +55,11 @@ const FLEETS: [Fleet; 3] = [
         size: LARGE,
         run_ms: 2000,
         takes_burst: false,
+    },
+    Fleet {
+        size: HUGE,
+        run_ms: 80,
+        takes_burst: true,
     },
 ];
 
