@@ -34,8 +34,8 @@ const LARGE: FleetSize = FleetSize {
 };
 
 const HUGE: FleetSize = FleetSize {
-    workers: 20,
-    slots: 100,
+    workers: 40,
+    slots: 50,
 };
 
 /// The fleets: the same jobs on few and on many runners, and longer jobs, which renew leases and
