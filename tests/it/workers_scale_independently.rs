@@ -1,12 +1,15 @@
 //! Workers join and leave at any time; each runner runs one job at a time.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use warmq_testkit::WorkerOptions;
+use warmq_testkit::{PrivateRabbit, Testbed, WorkerOptions, eventually};
 use warmq_tests::System;
-use warmq_tests::system::TIMED;
+use warmq_tests::system::{TIMED, TIMEOUT};
 use warmq_types::ids::{AppId, JobId};
+use warmq_types::state::JobState;
 
 #[tokio::test]
 async fn a_worker_that_joins_under_load_takes_jobs_within_two_seconds() {
@@ -35,6 +38,46 @@ async fn a_worker_that_joins_under_load_takes_jobs_within_two_seconds() {
         "it took its first job after {waited_ms} ms"
     );
     system.cleanup().await;
+}
+
+#[tokio::test]
+async fn the_runners_of_a_process_consume_on_one_channel_and_rejoin_if_it_is_lost() {
+    let rabbit = PrivateRabbit::start(&[]).await.unwrap();
+    let testbed = Testbed::builder().amqp_url(rabbit.url().expose());
+    let system = System::of(testbed.start().await.unwrap()).await;
+    let options = WorkerOptions {
+        concurrency: 3,
+        ..WorkerOptions::timed("a", TIMED)
+    };
+    let _worker = system.worker(options).await;
+    let (before, channels) = consumed_queues(&rabbit).await;
+    assert_eq!((before.len(), channels.len()), (3, 1));
+    let running = system.submit("m", 3000).await;
+    system.reached(running, JobState::Running).await;
+    let kill = "[exit(Pid, kill) || Pid <- rabbit_channel:list(), \
+                [{consumer_count, 3}] =:= rabbit_channel:info(Pid, [consumer_count])].";
+    rabbit.ctl(&["eval", kill]).await.unwrap();
+    let all_anew = eventually("all runners have joined again", TIMEOUT, async || {
+        let (now, channels) = consumed_queues(&rabbit).await;
+        (now.len() == 3 && now.is_disjoint(&before) && channels.len() == 1).then_some(())
+    });
+    all_anew.await.unwrap();
+    // Its result counts, although its message is lost.
+    let job = system.succeeded(running).await;
+    assert_eq!(job.attempt, 1);
+    system.succeeded(system.submit("m", 1).await).await;
+    system.cleanup().await;
+}
+
+/// Returns the queues of runners that are consumed, and the channels on which they are.
+async fn consumed_queues(rabbit: &PrivateRabbit) -> (BTreeSet<String>, BTreeSet<String>) {
+    let list = ["list_consumers", "-q", "queue_name", "channel_pid"];
+    let list = rabbit.ctl(&list).await.unwrap();
+    let runners = list.lines().filter(|line| line.contains(".runner."));
+    let columns = runners.filter_map(|line| line.split_once('\t'));
+    columns
+        .map(|(queue, channel)| (queue.to_owned(), channel.to_owned()))
+        .unzip()
 }
 
 #[tokio::test]

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use lapin::types::AMQPValue;
 use serde_json::json;
-use warmq_broker::{Message, Topology};
+use warmq_broker::{Message, Topology, consumer};
 use warmq_store::{RequeueCause, Start, StartSource};
 use warmq_types::ids::{Epoch, Fence, RunnerId};
 use warmq_types::job::{Phase, Priority};
+use warmq_types::message::{JobMessage, Versioned};
 use warmq_types::retry_tier::RetryTier;
 use warmq_types::state::JobState;
+use warmq_worker::consumer::{Consumers, Source};
 
-use crate::harness::{World, takes};
+use crate::harness::{TIMEOUT, World, takes};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shared_job_runs_and_its_end_is_stored_and_announced() {
@@ -253,4 +255,44 @@ async fn a_long_job_is_acknowledged_early_and_a_copy_is_kept() {
     assert_eq!(world.record(&job).await.unwrap().state, JobState::Running);
     world.reached(&job, JobState::Succeeded).await;
     world.end([worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_delivery_is_returned_although_its_channel_stays_open() {
+    let world = World::new().await;
+    let (app, topology) = (&world.app, world.testbed.topology());
+    let url = world.testbed.amqp_url();
+    let connection = warmq_broker::connect(url, "test").await.unwrap();
+    let channel = consumer::channel(&connection, 1).await.unwrap();
+    let (runner, epoch) = (RunnerId::parse("a").unwrap(), Epoch(1));
+    topology
+        .declare_runner(&channel, app, &runner, epoch, TIMEOUT)
+        .await
+        .unwrap();
+    let own_queue = topology.runner_queue(&runner, epoch);
+    let mut consumers = Consumers::new(channel.clone(), &own_queue, topology.shared_queue(app))
+        .await
+        .unwrap();
+    consumers.set_shared(true).await.unwrap();
+    let shared = world.share("m", takes(1)).await;
+    for _ in 0..2 {
+        let delivery = tokio::time::timeout(TIMEOUT, consumers.next()).await;
+        let delivery = delivery.unwrap().unwrap();
+        let id = JobMessage::decode(delivery.body()).unwrap().job.id;
+        assert_eq!((delivery.source, id), (Source::Shared, shared.id));
+    }
+    // The dispatcher sent the job to this runner, so it decides again.
+    let lane = topology.lane_queue(app, Priority::Normal);
+    let mut lane = world.listen(&lane).await;
+    let own = world.spec("m", takes(1));
+    world.publish("", &own_queue, &own).await;
+    let delivery = tokio::time::timeout(TIMEOUT, consumers.next_own()).await;
+    drop(delivery.unwrap().unwrap());
+    assert_eq!(lane.job().await.id, own.id);
+    consumers.end().await.unwrap();
+    topology
+        .delete_runner(&channel, &runner, epoch)
+        .await
+        .unwrap();
+    world.end([]).await;
 }
