@@ -6,8 +6,8 @@
 //! returned. That costs a round trip per job, and the queue's process more, the more runners
 //! consume it.
 //!
-//! The channel is that of all runners of the process and outlives these consumers, so a message
-//! that is neither acknowledged nor returned would be nobody's: dropping it returns it.
+//! The channel is that of all runners of the process and outlives these consumers. Therefore a
+//! delivery is returned when it is dropped: otherwise its message would stay unacknowledged.
 
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
