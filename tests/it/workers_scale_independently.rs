@@ -54,9 +54,7 @@ async fn the_runners_of_a_process_consume_on_one_channel_and_rejoin_if_it_is_los
     assert_eq!((before.len(), channels.len()), (3, 1));
     let running = system.submit("m", 3000).await;
     system.reached(running, JobState::Running).await;
-    let kill = "[exit(Pid, kill) || Pid <- rabbit_channel:list(), \
-                [{consumer_count, 3}] =:= rabbit_channel:info(Pid, [consumer_count])].";
-    rabbit.ctl(&["eval", kill]).await.unwrap();
+    rabbit.ctl(&["eval", KILL_CHANNELS]).await.unwrap();
     let all_anew = eventually("all runners have joined again", TIMEOUT, async || {
         let (now, channels) = consumed_queues(&rabbit).await;
         (now.len() == 3 && now.is_disjoint(&before) && channels.len() == 1).then_some(())
@@ -68,6 +66,14 @@ async fn the_runners_of_a_process_consume_on_one_channel_and_rejoin_if_it_is_los
     system.succeeded(system.submit("m", 1).await).await;
     system.cleanup().await;
 }
+
+/// Kills the channels on which runners consume, in Erlang.
+const KILL_CHANNELS: &str = r#"
+    Runners = [Consumer || Consumer <- rabbit_amqqueue:consumers_all(<<"/">>),
+        string:find(element(4, proplists:get_value(queue_name, Consumer)), ".runner.") =/= nomatch],
+    [exit(Channel, kill) || Channel <-
+        lists:usort([proplists:get_value(channel_pid, Consumer) || Consumer <- Runners])].
+"#;
 
 /// Returns the queues of runners that are consumed, and the channels on which they are.
 async fn consumed_queues(rabbit: &PrivateRabbit) -> (BTreeSet<String>, BTreeSet<String>) {
