@@ -1,5 +1,5 @@
-//! Consumers. Each has a channel of its own, since prefetch counts per consumer and an error closes
-//! the whole channel.
+//! Consumers. Prefetch counts per consumer, so several can have one channel; an error closes it for
+//! all of them.
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
